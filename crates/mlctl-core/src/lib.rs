@@ -1,0 +1,13 @@
+//! What a workflow *means*. Nothing in this crate reads a file, a clock or the network: text and digests go in,
+//! plans, decisions and events come out. The binary and the executor do the I/O.
+//!
+//! The data flows one way: spec (as written) -> [`workflow`] (validated) -> plan -> scheduler -> [`event`]s.
+
+pub mod action;
+pub mod context;
+pub mod diag;
+pub mod digest;
+pub mod event;
+pub mod template;
+pub mod value;
+pub mod workflow;
