@@ -1,0 +1,191 @@
+//! The tools that resolve and install: uv where it is installed, else pip in an environment of its own.
+
+use std::cell::OnceCell;
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use mlctl_core::digest::Digest;
+
+use super::tool::{self, Ended};
+use super::{Phase, Progress, Update, once};
+use crate::error::CommandError;
+use crate::platform::python::{self, NotFound, Python};
+
+/// The oldest uv that writes standard locks.
+const OLDEST_UV: (u32, u32) = (0, 7);
+
+/// What makes one environment.
+pub(crate) struct Maker<'a> {
+    /// The environment's name.
+    pub(crate) environment: &'a str,
+    /// The project: tools run in it, and options name paths in it.
+    pub(crate) project: &'a Path,
+    /// Where environments are kept.
+    pub(crate) store: PathBuf,
+    uv: OnceCell<Option<PathBuf>>,
+    progress: &'a Progress<'a>,
+}
+
+impl<'a> Maker<'a> {
+    /// For `environment`, with what is on `PATH`.
+    pub(crate) fn new(environment: &'a str, project: &'a Path, store: &Path, progress: &'a Progress<'a>) -> Self {
+        Self { environment, project, store: store.join("environments"), uv: OnceCell::new(), progress }
+    }
+
+    /// uv, where it is installed and new enough; asked only when there is something to make.
+    pub(crate) fn uv_program(&self) -> Option<&Path> {
+        self.uv.get_or_init(uv).as_deref()
+    }
+
+    /// Tells what is being done.
+    pub(crate) fn tell(&self, phase: Phase, line: &str) {
+        (self.progress)(Update::Working { phase, subject: self.environment, line });
+    }
+
+    /// Runs a tool to its end.
+    pub(crate) fn run(&self, command: &mut Command, log: Option<&Path>, phase: Phase) -> Result<Ended, CommandError> {
+        tool::run(command, log, &|line| self.tell(phase, line)).map_err(|error| {
+            let program = Path::new(command.get_program()).display().to_string();
+            CommandError::missing(format!("cannot run {program}")).because(&error)
+        })
+    }
+
+    /// A directory for one use.
+    pub(crate) fn scratch(&self) -> Result<tempfile::TempDir, CommandError> {
+        tempfile::Builder::new()
+            .prefix("mlctl-")
+            .tempdir()
+            .map_err(|error| CommandError::missing("cannot make a temporary directory").because(&error))
+    }
+
+    /// The Python that is declared.
+    pub(crate) fn python(&self, declared: &str) -> Result<Python, CommandError> {
+        let NotFound { tried } = match python::find(declared) {
+            Ok(python) => return Ok(python),
+            Err(not_found) => not_found,
+        };
+        let message = format!("environment `{}` needs Python {declared}, which was not found", self.environment);
+        let error = CommandError::missing(message);
+        let error = match tried.as_slice() {
+            [] => error.cause("there is no Python on PATH, nor one that pyenv or uv installed"),
+            tried => error.cause(format!("tried:\n{}", tried.join("\n"))),
+        };
+        let error = error.hint(format!(
+            "install it: `uv python install {declared}`, `pyenv install {declared}`, or the system's package"
+        ));
+        Err(match python::newest() {
+            Some(newest) => {
+                error.hint(format!("or declare `python = \"{newest}\"`, which is here, and run `mlctl lock`"))
+            }
+            None => error,
+        })
+    }
+
+    /// `uv`, with the user's configuration. Where only pip is configured (by variables), uv is told the same.
+    pub(crate) fn uv(&self, program: &Path) -> Command {
+        let mut command = clean(program);
+        command.args(["--color", "never", "--no-progress"]);
+        for (pip, uv) in [
+            ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"),
+            ("PIP_EXTRA_INDEX_URL", "UV_INDEX"),
+            ("PIP_FIND_LINKS", "UV_FIND_LINKS"),
+            ("PIP_NO_INDEX", "UV_NO_INDEX"),
+            ("PIP_CERT", "SSL_CERT_FILE"),
+        ] {
+            if let (Some(value), None) = (env::var_os(pip), env::var_os(uv)) {
+                command.env(uv, value);
+            }
+        }
+        command
+    }
+
+    /// `python -m pip`, from an environment that holds nothing else, made once for each interpreter: steps' own
+    /// environments have no pip, as those that uv makes.
+    pub(crate) fn pip(&self, python: &Python) -> Result<Command, CommandError> {
+        let identity = Digest::of(format!("{} {}", python.path.display(), python.version).as_bytes()).short();
+        let place = self.store.join(format!("pip-{}-{identity}", python.version.short()));
+        let made = once::make(
+            &place,
+            |directory| directory.join("bin/python").exists(),
+            || self.tell(Phase::Waiting, "pip"),
+            |directory| self.make_pip(python, directory, &place.join("log")),
+        )?;
+        let mut command = clean(made.join("bin/python"));
+        command.args(["-m", "pip", "--no-input", "--disable-pip-version-check"]);
+        Ok(command)
+    }
+
+    fn make_pip(&self, python: &Python, directory: &Path, log: &Path) -> Result<(), CommandError> {
+        let mut venv = clean(&python.path);
+        venv.args(["-m", "venv"]).arg(directory);
+        let ended = self.run(&mut venv, Some(log), Phase::Installing)?;
+        if !ended.status.success() {
+            let error =
+                CommandError::missing(format!("cannot make a virtual environment with {}", python.path.display()))
+                    .cause(ended.output.trim_end());
+            return Err(error.hint("install Python's `venv` module (Debian: python3-venv), or uv"));
+        }
+        let mut version = clean(directory.join("bin/python"));
+        version.args(["-c", "import pip; print(pip.__version__)"]);
+        let pip = self.run(&mut version, Some(log), Phase::Installing)?.output;
+        // `--report` came with 22.2, `--python` with 22.3.
+        if pip.split('.').next().and_then(|major| major.trim().parse::<u32>().ok()).is_some_and(|major| major >= 23) {
+            return Ok(());
+        }
+        let mut upgrade = clean(directory.join("bin/python"));
+        upgrade.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--upgrade", "pip>=23"]);
+        let ended = self.run(&mut upgrade, Some(log), Phase::Installing)?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        Err(CommandError::missing(format!("pip {} is too old, and upgrading it failed", pip.trim()))
+            .cause(ended.output.trim_end())
+            .hint("install pip 23 or newer for this Python, or uv"))
+    }
+}
+
+/// A tool with the user's own configuration (proxies, indexes, certificates), without what would change what it does.
+pub(super) fn clean(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for name in ["PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"] {
+        command.env_remove(name);
+    }
+    command.env("PYTHONNOUSERSITE", "1").env("PIP_USER", "0").env("PIP_REQUIRE_VIRTUALENV", "0");
+    command
+}
+
+/// uv on `PATH`, if it runs and is new enough.
+fn uv() -> Option<PathBuf> {
+    python::on_path("uv").into_iter().find(|program| {
+        let output = Command::new(program).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output();
+        output.is_ok_and(|output| is_new_enough(&String::from_utf8_lossy(&output.stdout)))
+    })
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut parts = version.split_whitespace().nth(1).unwrap_or_default().split('.').map(str::parse::<u32>);
+    matches!((parts.next(), parts.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= OLDEST_UV)
+}
+
+/// Kept for errors that show the end of a log.
+pub(super) fn last_lines(output: &str, count: usize) -> String {
+    let lines: Vec<&str> = output.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_uv_is_as_good_as_none() {
+        for (text, expected) in
+            [("uv 0.13.9 (x86_64)", true), ("uv 0.7.0", true), ("uv 0.6.15", false), ("uv 1.0.0", true), ("", false)]
+        {
+            assert_eq!(is_new_enough(text), expected, "{text}");
+        }
+    }
+}

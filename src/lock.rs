@@ -1,0 +1,93 @@
+//! `mlctl.lock`: what the environments and downloads of a spec are, exactly. Committed; written by mlctl only.
+//!
+//! An entry keeps the digest of the inputs it was resolved from, so that a changed requirements file is noticed without
+//! resolving again. Entries are per platform: distributions for macOS stand beside those for Linux.
+
+use std::collections::BTreeMap;
+use std::env;
+
+use mlctl_core::digest::Digest;
+use serde::Deserialize;
+
+pub(crate) mod ensure;
+mod file;
+mod pip;
+pub(crate) mod requirements;
+mod resolve;
+mod uv;
+
+/// The file's name, beside `mlctl.toml`.
+pub(crate) const FILE_NAME: &str = "mlctl.lock";
+
+/// A whole `mlctl.lock`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Lock {
+    /// By environment, then by platform ([`platform`]).
+    pub(crate) environments: BTreeMap<String, BTreeMap<String, LockedEnvironment>>,
+    /// By URL.
+    pub(crate) urls: BTreeMap<String, LockedUrl>,
+}
+
+/// What a described environment holds on one platform.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LockedEnvironment {
+    /// Of what it was resolved from ([`requirements::Inputs::digest`]).
+    pub(crate) inputs: Digest,
+    /// The Python it was resolved for: as declared, or the machine's own when the spec leaves it open.
+    pub(crate) python: String,
+    /// Options of the requirements files that installing needs as well.
+    #[serde(default)]
+    pub(crate) options: Vec<String>,
+    /// Sorted by name.
+    #[serde(default)]
+    pub(crate) distributions: Vec<Distribution>,
+}
+
+/// A locked distribution.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Distribution {
+    /// Its normalized name: lower case, words joined by `-`.
+    pub(crate) name: String,
+    /// Its exact version.
+    pub(crate) version: String,
+    /// SHA-256 of the files that may be installed, sorted: one is installed.
+    pub(crate) sha256: Vec<String>,
+}
+
+/// What was found at a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LockedUrl {
+    /// SHA-256 of its content, in hexadecimal: what a spec may state.
+    pub(crate) sha256: String,
+    /// BLAKE3 of its content: what the store knows it by.
+    pub(crate) blake3: Digest,
+    /// Bytes.
+    pub(crate) size: u64,
+}
+
+impl Lock {
+    /// What `environment` holds on this platform.
+    pub(crate) fn environment(&self, environment: &str) -> Option<&LockedEnvironment> {
+        self.environments.get(environment)?.get(&platform())
+    }
+}
+
+/// This platform, as entries name it: `linux-x86_64`.
+pub(crate) fn platform() -> String {
+    format!("{}-{}", env::consts::OS, env::consts::ARCH)
+}
+
+/// `Foo.Bar_baz` as `foo-bar-baz`: the one spelling of a distribution's name (PEP 503).
+fn normalized(name: &str) -> String {
+    let mut normal = String::with_capacity(name.len());
+    for part in name.split(['-', '_', '.']).filter(|part| !part.is_empty()) {
+        if !normal.is_empty() {
+            normal.push('-');
+        }
+        normal.push_str(&part.to_ascii_lowercase());
+    }
+    normal
+}

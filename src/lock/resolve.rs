@@ -1,0 +1,115 @@
+//! Resolving one environment, with whichever tool is there.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use mlctl_core::diag::Source;
+
+use super::requirements::{self, Described, Inputs};
+use super::{Distribution, LockedEnvironment, pip, uv};
+use crate::environment::{Maker, Phase};
+use crate::error::CommandError;
+use crate::platform::python::{self, Python};
+
+/// What a resolver is asked.
+pub(super) struct Question<'a> {
+    /// The project: requirements files are named relative to it, and resolvers run in it.
+    pub(super) project: &'a Path,
+    /// Whose environment it is.
+    pub(super) environment: &'a Described<'a>,
+    /// What is asked for.
+    pub(super) inputs: &'a Inputs,
+    /// The Python to resolve for.
+    pub(super) python: &'a Python,
+    /// A directory of its own, removed afterwards.
+    pub(super) scratch: &'a Path,
+}
+
+/// Resolves what `environment` asks for on this machine.
+pub(super) fn resolve(
+    maker: &Maker<'_>,
+    spec: &Source,
+    environment: &Described<'_>,
+    inputs: Inputs,
+) -> Result<LockedEnvironment, CommandError> {
+    let python = match environment.python {
+        Some(declared) => declared.to_owned(),
+        None => python::newest().ok_or_else(|| no_python(spec, environment))?,
+    };
+    let mut distributions = if environment.asks_for_distributions() {
+        maker.tell(Phase::Resolving, "");
+        let found = maker.python(&python)?;
+        let scratch = maker.scratch()?;
+        let question =
+            Question { project: maker.project, environment, inputs: &inputs, python: &found, scratch: scratch.path() };
+        match maker.uv_program() {
+            Some(program) => uv::resolve(maker, program, &question)?,
+            None => pip::resolve(maker, &question)?,
+        }
+    } else {
+        Vec::new()
+    };
+    distributions.sort();
+    distributions.iter_mut().for_each(|distribution: &mut Distribution| distribution.sha256.sort());
+    Ok(LockedEnvironment { inputs: inputs.digest, python, options: inputs.options, distributions })
+}
+
+fn no_python(spec: &Source, environment: &Described<'_>) -> CommandError {
+    let diag = mlctl_core::diag::Diag::error(
+        "python-missing",
+        environment.span,
+        format!("`{}` needs a Python, and none was found", environment.name),
+    );
+    CommandError::missing("")
+        .about(spec, vec![diag.help("install Python 3, or declare `python = \"3.12\"` and install uv")])
+}
+
+impl Question<'_> {
+    /// The arguments that name what is asked for: both resolvers take the same.
+    pub(super) fn arguments(&self) -> Result<[OsString; 4], CommandError> {
+        let options = self.inputs.options.iter().map(|option| requirements::absolute(option, self.project));
+        let lines: Vec<String> = options.chain(self.inputs.requirements.iter().cloned()).collect();
+        let requirements = self.scratch.join("requirements.txt");
+        let constraints = self.scratch.join("constraints.txt");
+        for (file, lines) in [(&requirements, &lines), (&constraints, &self.inputs.constraints)] {
+            fs::write(file, lines.join("\n") + "\n")
+                .map_err(|error| CommandError::missing("cannot write a temporary file").because(&error))?;
+        }
+        Ok(["-r".into(), requirements.into(), "-c".into(), constraints.into()])
+    }
+}
+
+/// A resolver's failure: the reason in a few words, then everything it said.
+pub(super) fn failed(tool: &str, question: &Question<'_>, output: &str) -> CommandError {
+    let name = question.environment.name;
+    let mut error = CommandError::missing(format!("environment `{name}` cannot be resolved: {}", reason(output)));
+    error = error.cause(format!("{tool} said:\n{}", output.trim_end()));
+    match question.environment.requirements {
+        Some((file, _)) => error.hint(format!("what it asks for stands in {file} and under [environments.{name}]")),
+        None => error.hint(format!("what it asks for stands under [environments.{name}]")),
+    }
+}
+
+/// What a resolver's output comes down to.
+fn reason(output: &str) -> String {
+    const NETWORK: [&str; 5] =
+        ["Retrying (Retry(", "Failed to fetch", "error sending request", "dns error", "Could not connect"];
+    const CONFLICT: [&str; 3] = ["ResolutionImpossible", "conflicting dependencies", "are incompatible"];
+    let has = |marks: &[&str]| marks.iter().any(|mark| output.contains(mark));
+    if has(&NETWORK) {
+        return "the package index cannot be reached".to_owned();
+    }
+    if has(&CONFLICT) {
+        return "the requirements contradict each other".to_owned();
+    }
+    let missing = output.lines().find_map(|line| {
+        line.split_once("No matching distribution found for ")
+            .map(|(_, what)| what.trim())
+            .or_else(|| Some(line.split_once(" was not found in the")?.0.rsplit(' ').next()?.trim()))
+    });
+    match missing {
+        Some(what) => format!("there is no `{what}` for this Python and platform"),
+        None => "the resolver failed".to_owned(),
+    }
+}

@@ -1,0 +1,3 @@
+//! Connections to what lies outside: the machine's Pythons, the network.
+
+pub(crate) mod python;
