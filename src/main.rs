@@ -1,1 +1,12 @@
-fn main() {}
+//! `mlctl`: portable ML workflows from the command line.
+
+mod cli;
+mod config;
+mod error;
+mod record;
+mod session;
+mod ui;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,101 @@
+//! The command line: one file a command. The only place that knows clap.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::error::{CommandError, Kind};
+use crate::session::Session;
+use crate::ui::{Color, Format, Ui, Verbosity};
+
+mod check;
+mod complete;
+mod init;
+mod plan;
+mod run;
+
+/// Run ML workflows: the same spec as local processes, in containers, or on a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "mlctl", version, disable_help_subcommand = true, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Work on the project in DIR, or above it.
+    #[arg(short = 'C', long = "project", value_name = "DIR", global = true, value_hint = clap::ValueHint::DirPath)]
+    project: Option<PathBuf>,
+    /// Where to run: a context's name [default: $MLCTL_CONTEXT, or local].
+    #[arg(long, value_name = "NAME", global = true, add = complete::contexts())]
+    context: Option<String>,
+    /// The form of results.
+    #[arg(short, long, value_name = "FORM", global = true, default_value = "text", hide_default_value = true)]
+    output: Format,
+    /// Say nothing but errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more: every event.
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// When to use colours [default: auto].
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto", hide_default_value = true)]
+    color: Color,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new project from a template.
+    Init(init::InitArgs),
+    /// Check mlctl.toml, without running anything.
+    Check,
+    /// Run the workflow: what has a result already is not run again.
+    Run(run::RunArgs),
+    /// Show what a run would do, and why.
+    Plan(plan::PlanArgs),
+}
+
+impl Command {
+    fn execute(self, session: &Session) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Init(args) => init::init(session, args),
+            Self::Check => check::check(session),
+            Self::Run(args) => run::run(session, args),
+            Self::Plan(args) => plan::plan(session, args),
+        }
+    }
+}
+
+/// Runs the command line: parses, executes, and maps the end to an exit code.
+pub(crate) fn main() -> ExitCode {
+    // Set only by the shells' completion scripts.
+    if std::env::var_os("COMPLETE").is_some() {
+        clap_complete::CompleteEnv::with_factory(Cli::command).complete();
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version too: clap knows which stream and exit code each has.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Kind::Usage.code() } else { 0 });
+        }
+    };
+    let Global { project, context, output, quiet, verbose, color } = cli.global;
+    let verbosity = match (quiet, verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let ui = Ui::new(color, output, verbosity);
+    let session = Session::new(ui, project.unwrap_or_else(|| ".".into()), context);
+    cli.command.execute(&session).unwrap_or_else(|error| {
+        session.ui.error(&error);
+        error.exit_code()
+    })
+}

@@ -1,0 +1,63 @@
+//! Values for the shells to complete. They read files only: nothing is executed, no network is reached, and what
+//! cannot be read offers nothing.
+
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+
+use crate::session::{Project, Session};
+use crate::ui::{Color, Format, Ui, Verbosity};
+
+/// How many runs are worth offering.
+const RUNS: usize = 20;
+/// How many instances of a step are worth offering.
+const INSTANCES: usize = 200;
+
+/// The contexts there are.
+pub(super) fn contexts() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let names = project().and_then(|project| {
+            let layers = session().contexts(&project).ok()?;
+            Some(layers.names().map(CompletionCandidate::new).collect())
+        });
+        names.unwrap_or_default()
+    })
+}
+
+/// Steps, and their instances as far as the spec alone tells.
+pub(super) fn instances() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| project().map(|project| instance_ids(&project)).unwrap_or_default())
+}
+
+/// Params, with `=` behind them.
+pub(super) fn params() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let Some(project) = project() else { return Vec::new() };
+        let params = project.workflow.params.iter();
+        params
+            .map(|(name, declared)| {
+                CompletionCandidate::new(format!("{name}=")).help(declared.help.clone().map(Into::into))
+            })
+            .collect()
+    })
+}
+
+/// The latest runs.
+pub(super) fn runs() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let Ok(runs) = session().runs() else { return Vec::new() };
+        let latest = runs.names().iter().take(RUNS).map(CompletionCandidate::new);
+        std::iter::once(CompletionCandidate::new("@latest")).chain(latest).collect()
+    })
+}
+
+/// A session for the directory that `-C` will name is not known here: the current one has to do.
+fn session() -> Session {
+    Session::new(Ui::new(Color::Never, Format::Text, Verbosity::Quiet), ".".into(), None)
+}
+
+fn project() -> Option<Project> {
+    session().project().ok()
+}
+
+fn instance_ids(project: &Project) -> Vec<CompletionCandidate> {
+    project.workflow.steps.iter().map(|step| CompletionCandidate::new(&step.name)).collect()
+}

@@ -1,0 +1,55 @@
+//! `mlctl run`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::complete;
+use crate::error::CommandError;
+use crate::session::Session;
+
+/// What is to be made, and with which params: shared with `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct Request {
+    /// Steps or instances (`train@depth=2`), with all they need [default: `default` of the project, or every step].
+    #[arg(value_name = "STEP", add = complete::instances())]
+    pub(crate) targets: Vec<String>,
+    /// Set a param.
+    #[arg(short, long = "param", value_name = "NAME=VALUE", add = complete::params())]
+    pub(crate) params: Vec<String>,
+    /// Read params from a TOML or JSON file; `-p` wins.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) params_file: Vec<PathBuf>,
+    /// Run this step or instance again, whatever is cached.
+    #[arg(long, value_name = "STEP", add = complete::instances())]
+    pub(crate) force: Vec<String>,
+    /// Refuse to change mlctl.lock.
+    #[arg(long)]
+    pub(crate) locked: bool,
+}
+
+/// The arguments of `mlctl run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// What is to be made.
+    #[command(flatten)]
+    pub(crate) request: Request,
+    /// Run at most N steps at a time [default: $MLCTL_JOBS, the context's parallelism, or the number of CPUs].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) jobs: Option<u32>,
+    /// After a failure start nothing new; what runs finishes.
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    /// End the run when it takes longer, as `90s`, `30m` or `2h`.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) deadline: Option<String>,
+    /// Do not confine what steps may write to.
+    #[arg(long)]
+    pub(crate) no_sandbox: bool,
+}
+
+/// Runs the workflow.
+pub(super) fn run(_session: &Session, _args: RunArgs) -> Result<ExitCode, CommandError> {
+    Err(CommandError::failed("`mlctl run` is not wired yet"))
+}

@@ -1,0 +1,150 @@
+//! Secrets and settings: names in the spec, values from the context.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::process::{Command, Stdio};
+
+use mlctl_core::context::SecretFrom;
+use mlctl_core::diag::{Diag, Source};
+use mlctl_core::workflow::Step;
+
+use super::Context;
+use crate::error::{CommandError, Kind};
+
+/// The values of secrets, fetched once each. Never printed, not even by `Debug`.
+#[derive(Clone, Default)]
+pub(crate) struct Secrets(BTreeMap<String, String>);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Secrets {
+    /// Fetches what `steps` name, before any of them starts.
+    pub(crate) fn fetch<'a>(
+        context: &Context,
+        source: &Source,
+        steps: impl IntoIterator<Item = &'a Step>,
+    ) -> Result<Self, CommandError> {
+        let mut secrets = Self::default();
+        for step in steps {
+            for name in &step.secrets {
+                if !secrets.0.contains_key(name) {
+                    let value = value(context, name).map_err(|why| missing(source, step, name, why))?;
+                    secrets.0.insert(name.clone(), value);
+                }
+            }
+        }
+        Ok(secrets)
+    }
+
+    /// The values that one step receives.
+    pub(crate) fn of(&self, step: &Step) -> BTreeMap<String, String> {
+        step.secrets.iter().filter_map(|name| Some((name.clone(), self.0.get(name)?.clone()))).collect()
+    }
+}
+
+/// The settings that `steps` name: every one must have a value.
+pub(crate) fn settings<'a>(
+    context: &Context,
+    source: &Source,
+    steps: impl IntoIterator<Item = &'a Step>,
+) -> Result<BTreeMap<String, String>, CommandError> {
+    let mut settings = BTreeMap::new();
+    let mut missing = Vec::new();
+    for step in steps {
+        for name in &step.settings {
+            match context.merged.settings.get(name) {
+                Some(value) => {
+                    settings.insert(name.clone(), value.clone());
+                }
+                None => missing.push(
+                    Diag::error(
+                        "missing-setting",
+                        step.span,
+                        format!(
+                            "`{}` needs the setting `{name}`, which the context `{}` does not give",
+                            step.name, context.name
+                        ),
+                    )
+                    .help(format!("add `settings.{name} = \"...\"` to [contexts.{}]", context.name)),
+                ),
+            }
+        }
+    }
+    if missing.is_empty() { Ok(settings) } else { Err(CommandError::new(Kind::Missing, "").about(source, missing)) }
+}
+
+/// Why a secret has no value, and what to do.
+struct Missing {
+    why: String,
+    help: String,
+}
+
+fn value(context: &Context, name: &str) -> Result<String, Missing> {
+    let from_here = || {
+        format!(
+            "in your own `{}`, say where it is: [contexts.{}] secrets.{name} = {{ env = \"{name}\" }}, or `file`, or `command`",
+            crate::session::user_config_name(),
+            context.name
+        )
+    };
+    let no = |why: String, help: String| Err(Missing { why, help });
+    let text = match context.merged.secrets.get(name) {
+        None => return no(format!("the context `{}` does not give it", context.name), from_here()),
+        Some(SecretFrom::Kubernetes { secret, .. }) => {
+            return no(
+                format!("it is in the Kubernetes Secret `{secret}`, and steps run on this machine here"),
+                from_here(),
+            );
+        }
+        Some(SecretFrom::Env(variable)) => match std::env::var(variable) {
+            Ok(value) => value,
+            Err(_) => return no(format!("${variable} is not set"), format!("set ${variable} and run again")),
+        },
+        Some(SecretFrom::File(path)) => match std::fs::read_to_string(crate::session::expand_home(path)) {
+            Ok(text) => without_newline(text),
+            Err(error) => {
+                return no(format!("{path}: {error}"), "write the secret to that file, readable by you".into());
+            }
+        },
+        Some(SecretFrom::Command(argv)) => match output(argv) {
+            Ok(text) => without_newline(text),
+            Err(error) => {
+                return no(
+                    format!("`{}`: {error}", argv.join(" ")),
+                    "run that command by hand to see what is wrong".into(),
+                );
+            }
+        },
+    };
+    if text.is_empty() { no("its value is empty".into(), from_here()) } else { Ok(text) }
+}
+
+/// What a command prints. Its stderr is the user's: a password manager may ask something there.
+fn output(argv: &[String]) -> io::Result<String> {
+    let [program, arguments @ ..] = argv else { return Err(io::Error::other("the command is empty")) };
+    let output = Command::new(program).args(arguments).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(output.status.to_string()));
+    }
+    String::from_utf8(output.stdout).map_err(|_| io::Error::other("what it prints is not UTF-8"))
+}
+
+fn without_newline(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
+}
+
+fn missing(source: &Source, step: &Step, name: &str, missing: Missing) -> CommandError {
+    let message = format!("`{}` needs the secret `{name}`: {}", step.name, missing.why);
+    let diag = Diag::error("missing-secret", step.span, message).help(missing.help);
+    CommandError::new(Kind::Missing, "").about(source, vec![diag])
+}

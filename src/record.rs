@@ -1,0 +1,87 @@
+//! Runs on disk: `.mlctl/runs/<id>/`.
+//!
+//! ```text
+//! .mlctl/.gitignore         `*`: none of this is ever committed
+//! .mlctl/specs/<digest>     the spec's text, once for all runs that used it
+//! .mlctl/runs/index         the ids in the order in which the runs began, one a line: holds when the clock goes back
+//! .mlctl/runs/<id>/
+//!   run.json                what was asked for; never changed
+//!   instances               the instances planned at the start, one id a line
+//!   events.jsonl            what happened: append-only, one event a line; a torn last line is no event
+//!   logs/<instance>.<n>.log what attempt n printed
+//!   lease                   locked (flock) while its writer lives; holds the writer's pid
+//!   cancel                  someone asks for the end
+//!   ended.json              how it ended; its absence under a free lease means: interrupted
+//! ```
+//!
+//! A run directory appears whole, by a rename. A run whose writer died is finished by whoever touches it next, under
+//! the lease's lock: so exactly once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mlctl_core::digest::Digest;
+use mlctl_core::event::Outcome;
+use mlctl_core::value::Value;
+use serde::{Deserialize, Serialize};
+
+mod highlights;
+mod id;
+mod lease;
+mod read;
+mod state;
+mod write;
+
+pub(crate) use highlights::Highlights;
+pub(crate) use read::{Follower, Run, Runs};
+pub(crate) use state::{InstanceState, Phase, RunState, Tally};
+pub(crate) use write::RunWriter;
+
+/// `run.json`: what was asked for, and of what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunMeta {
+    /// The run's id; [`RunWriter::create`] sets it.
+    #[serde(default)]
+    pub(crate) id: String,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) started: u64,
+    /// The command line.
+    pub(crate) argv: Vec<String>,
+    /// All params of the run.
+    pub(crate) params: BTreeMap<String, Value>,
+    /// What was asked for: steps or instances; empty: the default.
+    pub(crate) targets: Vec<String>,
+    /// The context's name.
+    pub(crate) context: String,
+    /// The spec's text: `.mlctl/specs/<digest>`.
+    pub(crate) spec: Digest,
+    /// The git commit that was checked out.
+    pub(crate) commit: Option<String>,
+    /// The version of mlctl.
+    pub(crate) mlctl: String,
+    /// Nothing had to run: everything is what this run made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reused: Option<String>,
+}
+
+/// `ended.json`: how a run ended. Small, so that many runs are listed quickly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// How.
+    pub(crate) outcome: Outcome,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) at: u64,
+    /// How many instances ended how.
+    pub(crate) tally: Tally,
+    /// Whether files that git knows were changed when the run began; `None`: not known.
+    #[serde(default)]
+    pub(crate) dirty: Option<bool>,
+    /// What is worth showing of its results.
+    #[serde(default)]
+    pub(crate) highlights: Highlights,
+}
+
+/// The place of a project's records.
+fn home(project: &Path) -> std::path::PathBuf {
+    project.join(".mlctl")
+}

@@ -1,0 +1,286 @@
+//! Reading records, also while they are written, and finishing those whose writer died.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use mlctl_core::event::{Event, Outcome, Recorded};
+
+use super::lease::{self, Lease};
+use super::state::RunState;
+use super::write::{log_path, push_line, write_whole};
+use super::{Ended, Highlights, RunMeta, home};
+use crate::error::CommandError;
+
+/// All runs of a project.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    project: PathBuf,
+    /// Ids, the latest first.
+    ids: Vec<String>,
+}
+
+impl Runs {
+    /// The runs of a project: none where nothing ever ran.
+    pub(crate) fn open(project: &Path) -> Result<Self, CommandError> {
+        let ids = Self::ids(project).map_err(|error| {
+            CommandError::missing("cannot read the project's runs")
+                .cause(format!("{}: {error}", home(project).join("runs").display()))
+        })?;
+        Ok(Self { project: project.to_owned(), ids })
+    }
+
+    /// The index gives the order; the directories say what is still there.
+    fn ids(project: &Path) -> io::Result<Vec<String>> {
+        let runs = home(project).join("runs");
+        let entries = match fs::read_dir(&runs) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut present = HashSet::new();
+        for entry in entries {
+            let name = entry?.file_name();
+            if let Some(id) = name.to_str().filter(|name| !name.starts_with('.') && *name != "index") {
+                present.insert(id.to_owned());
+            }
+        }
+        let index = fs::read_to_string(runs.join("index")).unwrap_or_default();
+        Ok(index.lines().rev().filter_map(|id| present.take(id)).collect())
+    }
+
+    /// All of them, the latest first.
+    pub(crate) fn list(&self) -> impl Iterator<Item = Run> + '_ {
+        self.ids.iter().filter_map(|id| self.get(id).ok())
+    }
+
+    /// The ids, the latest first.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.ids
+    }
+
+    /// The one that `name` means: `@latest`, an id, or the beginning of exactly one.
+    pub(crate) fn find(&self, name: &str) -> Result<Run, CommandError> {
+        if name == "@latest" {
+            let latest = self
+                .ids
+                .first()
+                .ok_or_else(|| CommandError::failed("there are no runs yet").hint("`mlctl run` makes the first one"))?;
+            return self.get(latest);
+        }
+        let mut matches = self.ids.iter().filter(|id| id.starts_with(name));
+        match (matches.next(), matches.next()) {
+            (Some(id), None) => self.get(id),
+            (Some(first), Some(second)) => Err(CommandError::usage(format!("`{name}` is not one run"))
+                .cause(format!("`{first}` and `{second}` begin with it"))
+                .hint("give more of its id: `mlctl runs` lists them")),
+            (None, _) => Err(CommandError::usage(format!("there is no run `{name}`"))
+                .hint("`mlctl runs` lists them; `@latest` is the latest")),
+        }
+    }
+
+    fn get(&self, id: &str) -> Result<Run, CommandError> {
+        Run::open(&self.project, id)
+    }
+}
+
+/// One run.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    /// What was asked for.
+    pub(crate) meta: RunMeta,
+    project: PathBuf,
+    dir: PathBuf,
+}
+
+impl Run {
+    fn open(project: &Path, id: &str) -> Result<Self, CommandError> {
+        let dir = home(project).join("runs").join(id);
+        let unreadable =
+            |error: &dyn std::error::Error| CommandError::missing(format!("cannot read run `{id}`")).because(error);
+        let bytes = fs::read(dir.join("run.json")).map_err(|error| unreadable(&error))?;
+        let meta = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
+        Ok(Self { meta, project: project.to_owned(), dir })
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> &str {
+        &self.meta.id
+    }
+
+    /// Its directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How it ended; `None`: it is running. A run whose writer died is finished here.
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        if let Some(ended) = self.read_ended() {
+            return Some(ended);
+        }
+        match self.finish_if_dead() {
+            Ok(ended) => ended,
+            // A project that cannot be written to can be read all the same.
+            Err(_) if lease::is_held(&self.dir) => None,
+            Err(_) => {
+                let state = self.fold();
+                let (outcome, at) = state.ended?;
+                Some(Ended { outcome, at, tally: state.tally(), dirty: None, highlights: Highlights::default() })
+            }
+        }
+    }
+
+    fn read_ended(&self) -> Option<Ended> {
+        serde_json::from_slice(&fs::read(self.dir.join("ended.json")).ok()?).ok()
+    }
+
+    /// The process that runs it.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        lease::holder(&self.dir)
+    }
+
+    /// Its events so far. A torn last line is none; what a newer mlctl wrote and this one does not know is passed over.
+    pub(crate) fn events(&self) -> Vec<Recorded> {
+        self.follow().read().unwrap_or_default()
+    }
+
+    /// The instances planned at the start.
+    pub(crate) fn planned(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.record_dir().join("instances")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Its state so far. A run whose writer died reads as interrupted, recorded or not.
+    pub(crate) fn fold(&self) -> RunState {
+        let mut state = RunState::new(self.planned());
+        for recorded in self.events() {
+            state.apply(&recorded);
+        }
+        if self.meta.reused.is_some() {
+            state.reuse(self.meta.started);
+        } else if state.ended.is_none() && !lease::is_held(&self.dir) {
+            let at = self.last_sign_of_life();
+            for event in state.interrupted() {
+                state.apply(&Recorded { at, event });
+            }
+        }
+        state
+    }
+
+    /// Its events as they come.
+    pub(crate) fn follow(&self) -> Follower {
+        Follower { path: self.record_dir().join("events.jsonl"), file: None, partial: Vec::new() }
+    }
+
+    /// The log of an attempt: where the instance was reused from another run as a whole, that run's.
+    pub(crate) fn log_path(&self, instance: &str, attempt: u32) -> PathBuf {
+        log_path(&self.record_dir(), instance, attempt)
+    }
+
+    /// The spec's text as it was.
+    pub(crate) fn spec(&self) -> Option<String> {
+        fs::read_to_string(home(&self.project).join("specs").join(self.meta.spec.to_hex())).ok()
+    }
+
+    /// Asks the run to end: `by` says who. The signal makes it look at once.
+    pub(crate) fn request_cancel(&self, by: &serde_json::Value) -> io::Result<()> {
+        write_whole(&self.dir, "cancel", by)?;
+        if let Some(pid) = self.pid().and_then(rustix::process::Pid::from_raw) {
+            // Its end may have come in between: then there is nothing to signal.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        Ok(())
+    }
+
+    /// Where the events and logs are: a run in which nothing had to be done has those of the one that it reused.
+    fn record_dir(&self) -> PathBuf {
+        match &self.meta.reused {
+            Some(base) => home(&self.project).join("runs").join(base),
+            None => self.dir.clone(),
+        }
+    }
+
+    fn finish_if_dead(&self) -> io::Result<Option<Ended>> {
+        let Some(_lease) = Lease::take_over(&self.dir)? else { return Ok(None) };
+        // Under the lock: its writer, or somebody else, may have finished it just now.
+        if let Some(ended) = self.read_ended() {
+            return Ok(Some(ended));
+        }
+        let path = self.dir.join("events.jsonl");
+        let whole = whole_lines(&fs::read(&path)?);
+        let mut state = RunState::new(self.planned());
+        for recorded in parse(&fs::read(&path)?[..whole]) {
+            state.apply(&recorded);
+        }
+        if state.ended.is_none() {
+            let at = self.last_sign_of_life();
+            let mut lines = Vec::new();
+            for event in state.interrupted() {
+                let recorded = Recorded { at, event };
+                state.apply(&recorded);
+                push_line(&mut lines, &recorded);
+            }
+            let mut events = OpenOptions::new().write(true).open(&path)?;
+            events.set_len(whole as u64)?;
+            events.seek(SeekFrom::End(0))?;
+            events.write_all(&lines)?;
+        }
+        let (outcome, at) = state.ended.unwrap_or((Outcome::Interrupted, self.meta.started));
+        let ended = Ended { outcome, at, tally: state.tally(), dirty: None, highlights: Highlights::default() };
+        write_whole(&self.dir, "ended.json", &ended)?;
+        Ok(Some(ended))
+    }
+
+    /// When the dead writer was last heard of.
+    fn last_sign_of_life(&self) -> u64 {
+        let modified = fs::metadata(self.dir.join("events.jsonl")).and_then(|events| events.modified());
+        modified.map_or(self.meta.started, millis)
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+fn millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Bytes up to and with the last line break.
+fn whole_lines(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+}
+
+fn parse(bytes: &[u8]) -> impl Iterator<Item = Recorded> + '_ {
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
+}
+
+/// Reads the events of a run as they are written.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    path: PathBuf,
+    file: Option<File>,
+    partial: Vec<u8>,
+}
+
+impl Follower {
+    /// The events that came since the last call.
+    pub(crate) fn read(&mut self) -> io::Result<Vec<Recorded>> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::open(&self.path)?),
+        };
+        file.read_to_end(&mut self.partial)?;
+        let whole = whole_lines(&self.partial);
+        let events = parse(&self.partial[..whole]).collect();
+        self.partial.drain(..whole);
+        Ok(events)
+    }
+
+    /// Whether `run.finished` is among them.
+    pub(crate) fn outcome(events: &[Recorded]) -> Option<Outcome> {
+        events.iter().rev().find_map(|recorded| match recorded.event {
+            Event::RunFinished { outcome } => Some(outcome),
+            _ => None,
+        })
+    }
+}

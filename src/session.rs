@@ -1,0 +1,212 @@
+//! What every command is given: how to print, where the project is, and what its files say.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use mlctl_core::context::ContextLayer;
+use mlctl_core::diag::Source;
+use mlctl_core::digest::Digest;
+use mlctl_core::workflow::Workflow;
+use spec::Level;
+
+use crate::config::{Context, Layers, Origin};
+use crate::error::CommandError;
+use crate::record::Runs;
+use crate::ui::Ui;
+
+mod spec;
+
+/// The spec's file name.
+pub(crate) const SPEC: &str = "mlctl.toml";
+/// The project's own, git-ignored contexts.
+pub(crate) const LOCAL: &str = "mlctl.local.toml";
+
+/// What a command is given.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// The only thing that prints.
+    pub(crate) ui: Ui,
+    /// `--context`, or `$MLCTL_CONTEXT`.
+    context: Option<(String, Origin)>,
+    /// `--project`, or where we are.
+    start: PathBuf,
+}
+
+/// A project with a valid spec.
+#[derive(Debug, Clone)]
+pub(crate) struct Project {
+    /// Its directory, absolute.
+    pub(crate) root: PathBuf,
+    /// The spec's text, under the name by which people know it.
+    pub(crate) source: Source,
+    /// The digest of the text.
+    pub(crate) digest: Digest,
+    /// What it means.
+    pub(crate) workflow: Arc<Workflow>,
+    /// What it says that may not be meant.
+    pub(crate) warnings: Vec<mlctl_core::diag::Diag>,
+}
+
+impl Session {
+    /// A session that starts in `start` and prints by `ui`.
+    pub(crate) fn new(ui: Ui, start: PathBuf, context: Option<String>) -> Self {
+        let from_environment = || variable("MLCTL_CONTEXT").map(|name| (name, Origin::Environment("MLCTL_CONTEXT")));
+        let context = context.map(|name| (name, Origin::Flag("--context"))).or_else(from_environment);
+        Self { ui, context, start }
+    }
+
+    /// The project's directory: the nearest one with an `mlctl.toml`, from here upwards.
+    pub(crate) fn root(&self) -> Result<PathBuf, CommandError> {
+        let start = std::path::absolute(&self.start)
+            .and_then(|start| if start.is_dir() { Ok(start) } else { Err(std::io::ErrorKind::NotADirectory.into()) })
+            .map_err(|error| {
+                CommandError::usage(format!("there is no directory `{}`", self.start.display())).because(&error)
+            })?;
+        let root = start.ancestors().find(|dir| dir.join(SPEC).is_file());
+        root.map(Path::to_owned).ok_or_else(|| {
+            CommandError::usage(format!("there is no `{SPEC}` in {} or any directory above it", start.display()))
+                .hint("`mlctl init` makes a project; `-C DIR` names one that is elsewhere")
+        })
+    }
+
+    /// The project: its spec read and checked. Warnings are for `check`, `plan` and `run` to show.
+    pub(crate) fn project(&self) -> Result<Project, CommandError> {
+        let root = self.root()?;
+        let source = read(&root.join(SPEC))?;
+        let parsed = spec::parse(&source).map_err(|diags| CommandError::diags(source.clone(), diags))?;
+        Ok(Project {
+            digest: Digest::of(source.text.as_bytes()),
+            root,
+            source,
+            workflow: Arc::new(parsed.workflow),
+            warnings: parsed.warnings,
+        })
+    }
+
+    /// The project's runs, without reading its spec: records can be looked at whatever became of the spec.
+    pub(crate) fn runs(&self) -> Result<Runs, CommandError> {
+        Runs::open(&self.root()?)
+    }
+
+    /// The contexts of a project: its own, the local ones, the user's and the built-in ones.
+    pub(crate) fn contexts(&self, project: &Project) -> Result<Layers, CommandError> {
+        let mut layers = Layers::built_in();
+        if let Some(path) = user_config().filter(|path| path.is_file()) {
+            let source = read(&path)?;
+            layers.add(&Origin::User(source.name.clone()), contexts_of(&source, Level::User)?);
+        }
+        layers.add(&Origin::Project(project.source.name.clone()), project.workflow.contexts.clone());
+        let local = project.root.join(LOCAL);
+        if local.is_file() {
+            let source = read(&local)?;
+            layers.add(&Origin::Local(source.name.clone()), contexts_of(&source, Level::Local)?);
+        }
+        Ok(layers)
+    }
+
+    /// The context in force.
+    pub(crate) fn context(&self, project: &Project) -> Result<Context, CommandError> {
+        let layers = self.contexts(project)?;
+        let (name, origin) = match &self.context {
+            Some((name, origin)) => (name.as_str(), origin.clone()),
+            None => ("local", Origin::Default),
+        };
+        self.named_context(&layers, name).map_err(|error| match origin {
+            Origin::Environment(variable) => error.cause(format!("${variable} names it")),
+            _ => error,
+        })
+    }
+
+    /// A context by name, with what the environment says laid over it.
+    pub(crate) fn named_context(&self, layers: &Layers, name: &str) -> Result<Context, CommandError> {
+        let mut context = layers.merge(name).ok_or_else(|| {
+            let known: Vec<&str> = layers.names().collect();
+            CommandError::usage(format!("there is no context `{name}`"))
+                .hint(format!("there are: {}; [contexts.{name}] in {SPEC} would add it", known.join(", ")))
+        })?;
+        if let Some(jobs) = variable("MLCTL_JOBS") {
+            let parallelism = jobs.parse().ok().filter(|jobs| *jobs > 0).ok_or_else(|| {
+                CommandError::usage(format!("$MLCTL_JOBS is `{jobs}`: it must be a whole number above 0"))
+            })?;
+            let layer = ContextLayer { parallelism: Some(parallelism), ..ContextLayer::default() };
+            context.lay(&layer, &Origin::Environment("MLCTL_JOBS"));
+        }
+        Ok(context)
+    }
+}
+
+/// Where the store is: `$MLCTL_STORE`, else in the user's data directory.
+pub(crate) fn store_root() -> Result<PathBuf, CommandError> {
+    let absolute = |path: OsString| std::path::absolute(path).ok();
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let data = || set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| Path::new(&home).join(".local/share").into()));
+    set("MLCTL_STORE")
+        .and_then(absolute)
+        .or_else(|| data().and_then(absolute).map(|data| data.join("mlctl")))
+        .ok_or_else(|| {
+            CommandError::missing("no place for the store")
+                .cause("none of $MLCTL_STORE, $XDG_DATA_HOME and $HOME is set")
+                .hint("set MLCTL_STORE to a directory on a local disk")
+        })
+}
+
+/// The user's own config file.
+fn user_config() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let config = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))?;
+    Some(config.join("mlctl/config.toml"))
+}
+
+/// What people call the user's own config file.
+pub(crate) fn user_config_name() -> String {
+    user_config().map_or_else(|| "config.toml".into(), |path| display_name(&path))
+}
+
+/// A path that may begin with `~/`.
+pub(crate) fn expand_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => path.into(),
+    }
+}
+
+/// A variable of the environment; empty is as good as absent.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn contexts_of(source: &Source, level: Level) -> Result<IndexMap<String, ContextLayer>, CommandError> {
+    spec::parse_contexts(source, level).map_err(|diags| CommandError::diags(source.clone(), diags))
+}
+
+/// Reads a text file of the user's.
+fn read(path: &Path) -> Result<Source, CommandError> {
+    let name = display_name(path);
+    let cannot = || CommandError::missing(format!("cannot read `{name}`"));
+    let bytes = std::fs::read(path).map_err(|error| cannot().because(&error))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        CommandError::usage(format!("`{name}` is not UTF-8")).cause(format!("line {line} holds a byte that is not"))
+    })?;
+    Ok(Source { name, text })
+}
+
+/// A path as people know it: relative where it is below or right above where they are.
+fn display_name(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    if let Ok(below) = path.strip_prefix(&here) {
+        return below.display().to_string();
+    }
+    let ups = here.ancestors().position(|dir| path.parent() == Some(dir));
+    if let (Some(ups), Some(name)) = (ups, path.file_name()) {
+        return "../".repeat(ups) + &name.to_string_lossy();
+    }
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    match home.and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned)) {
+        Some(rest) => format!("~/{}", rest.display()),
+        None => path.display().to_string(),
+    }
+}

@@ -1,0 +1,213 @@
+//! All printing: results to stdout, everything else to stderr.
+//!
+//! Texts are composed with styles; whether the colours survive is decided when they are written. A reader that went
+//! away is a quiet end ([`Kind::ClosedPipe`]), never a panic.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+
+use anstream::AutoStream;
+use clap::ValueEnum;
+use mlctl_core::diag::{Diag, Source};
+use serde::Serialize;
+
+use crate::error::{CommandError, Kind};
+
+pub(crate) mod clean;
+pub(crate) mod run_view;
+pub(crate) mod style;
+pub(crate) mod table;
+pub(crate) mod time;
+
+use style::{ERROR, HINT, WARNING};
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR says otherwise.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The form of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document; one a line where the command follows something.
+    Json,
+    /// Names only, one a line.
+    Name,
+}
+
+/// How much is said on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// What matters.
+    #[default]
+    Normal,
+    /// Every event.
+    Verbose,
+}
+
+/// The one object that prints.
+#[derive(Debug, Clone)]
+pub(crate) struct Ui {
+    /// The form of results.
+    pub(crate) format: Format,
+    /// How much is said on stderr.
+    pub(crate) verbosity: Verbosity,
+    stdout_color: bool,
+    stderr_color: bool,
+}
+
+impl Ui {
+    /// Decides once where colours go.
+    pub(crate) fn new(color: Color, format: Format, verbosity: Verbosity) -> Self {
+        let decide = |auto: anstream::ColorChoice| match color {
+            Color::Auto => auto != anstream::ColorChoice::Never,
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Self {
+            format,
+            verbosity,
+            stdout_color: decide(AutoStream::choice(&io::stdout())),
+            stderr_color: decide(AutoStream::choice(&io::stderr())),
+        }
+    }
+
+    /// Whether results are read by a program.
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether progress can be drawn: stderr is a terminal that understands it, and someone wants to see it.
+    pub(crate) fn draws_progress(&self) -> bool {
+        let capable = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        self.verbosity > Verbosity::Quiet && capable && io::stderr().is_terminal()
+    }
+
+    /// Whether results go to a terminal: then steps' output is made harmless.
+    pub(crate) fn stdout_is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Writes a result.
+    pub(crate) fn result(&self, text: &str) -> Result<(), CommandError> {
+        let bytes = if self.stdout_color { text.into() } else { anstream::adapter::strip_str(text).to_string() };
+        self.result_bytes(bytes.as_bytes())
+    }
+
+    /// Writes a result as it is: a step's log, an artifact.
+    pub(crate) fn result_bytes(&self, bytes: &[u8]) -> Result<(), CommandError> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => CommandError::new(Kind::ClosedPipe, ""),
+            _ => CommandError::missing("cannot write to stdout").because(&error),
+        })
+    }
+
+    /// Writes a result as one JSON document.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), CommandError> {
+        self.result(&(to_json(value, true) + "\n"))
+    }
+
+    /// Writes a result as one line of JSON.
+    pub(crate) fn json_line(&self, value: &impl Serialize) -> Result<(), CommandError> {
+        self.result(&(to_json(value, false) + "\n"))
+    }
+
+    /// Says something that helps, unless `-q`.
+    pub(crate) fn note(&self, text: &str) {
+        if self.verbosity > Verbosity::Quiet {
+            self.stderr(&format!("{text}\n"));
+        }
+    }
+
+    /// Says something that only `-v` wants.
+    pub(crate) fn detail(&self, text: &str) {
+        if self.verbosity == Verbosity::Verbose {
+            self.stderr(&format!("{text}\n"));
+        }
+    }
+
+    /// Warns, unless `-q`.
+    pub(crate) fn warning(&self, text: &str) {
+        self.note(&format!("{WARNING}warning{WARNING:#}: {text}"));
+    }
+
+    /// Shows findings about a text.
+    pub(crate) fn diags(&self, source: &Source, diags: &[Diag]) {
+        self.stderr(&render_all(source, diags));
+    }
+
+    /// Shows an error: the findings, what failed, why, and what to do next.
+    pub(crate) fn error(&self, error: &CommandError) {
+        if error.kind == Kind::ClosedPipe {
+            return;
+        }
+        let mut text = String::new();
+        for (source, diags) in &error.diags {
+            text += &render_all(source, diags);
+        }
+        if !error.message.is_empty() {
+            let _ = writeln!(text, "{ERROR}error{ERROR:#}: {}", error.message);
+        }
+        for cause in &error.causes {
+            let _ = writeln!(text, "  because: {}", cause.replace('\n', "\n           "));
+        }
+        for hint in &error.hints {
+            let _ = writeln!(text, "{HINT}help{HINT:#}: {}", hint.replace('\n', "\n      "));
+        }
+        self.stderr(&text);
+    }
+
+    /// Writes to stderr; that nobody reads it is no reason to stop.
+    pub(crate) fn stderr(&self, text: &str) {
+        let mut stderr = io::stderr().lock();
+        let _ = if self.stderr_color {
+            stderr.write_all(text.as_bytes())
+        } else {
+            stderr.write_all(anstream::adapter::strip_str(text).to_string().as_bytes())
+        };
+    }
+}
+
+/// A value that a report holds always has a JSON form: reports have text keys and finite numbers.
+fn to_json(value: &impl Serialize, pretty: bool) -> String {
+    let json = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    json.unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }).to_string())
+}
+
+/// Each finding with the text it points into, and an empty line after it.
+fn render_all(source: &Source, diags: &[Diag]) -> String {
+    diags.iter().map(|diag| render(source, diag) + "\n").collect()
+}
+
+/// A stand-in for `mlctl_core::diag::render`.
+fn render(source: &Source, diag: &Diag) -> String {
+    let before = source.text.get(..diag.span.start as usize).unwrap_or("");
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    let help = diag.help.as_ref().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
+    format!("{ERROR}error[{}]{ERROR:#}: {}\n --> {}:{line}:{column}{help}", diag.code, diag.message, source.name)
+}
+
+/// A number and what is counted, in the right form: `1 step`, `2 steps`.
+pub(crate) fn count(number: u64, singular: &str) -> String {
+    if number == 1 { format!("1 {singular}") } else { format!("{number} {singular}s") }
+}
+
+/// A path as people know it: relative to where they are, where it is below.
+pub(crate) fn relative(path: &std::path::Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
