@@ -1,0 +1,66 @@
+//! Starting a step's command and waiting for it.
+//!
+//! A command is the leader of its own process group, reads nothing, and writes both streams to one place. Everything
+//! here stays on std's posix_spawn path (an absolute program, `process_group(0)`, no `pre_exec`): a fork copies the
+//! parent's page tables, which makes starting a step many times dearer as mlctl grows.
+
+mod program;
+mod wait;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub(crate) use wait::{Ending, Limits, Running};
+
+/// A command, rendered.
+pub(crate) struct Invocation {
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+}
+
+impl Invocation {
+    /// The value of a variable.
+    fn variable(&self, name: &str) -> Option<&OsString> {
+        self.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+}
+
+/// Starts `invocation` in `directory`, with both streams to `output`. The error is the reason, for people.
+pub(crate) fn spawn(invocation: &Invocation, directory: &Path, output: &File) -> Result<Running, String> {
+    let nothing = OsString::new();
+    let first = invocation.argv.first().unwrap_or(&nothing);
+    let path = invocation.variable("PATH").unwrap_or(&nothing);
+    let program = program::resolve(first, path, directory)?;
+    let mut command = Command::new(&program);
+    command
+        .args(&invocation.argv[1..])
+        .arg0(first)
+        .env_clear()
+        .envs(invocation.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(directory)
+        .process_group(0)
+        .stdin(Stdio::null());
+    let streams = || output.try_clone().map(Stdio::from).map_err(|error| error.to_string());
+    command.stdout(streams()?).stderr(streams()?);
+    let child = command.spawn().map_err(|error| program::explain(&error, &program, &invocation.argv))?;
+    Running::of(&child).map_err(|error: io::Error| format!("cannot watch the process: {error}"))
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)]
+mod keep_posix_spawn {
+    //! std looks `posix_spawn_file_actions_addchdir_np` up as a weak symbol. In a static binary nothing else pulls it
+    //! in, it is then null, and `current_dir` falls back to a fork. Naming it once links it. It is never called here.
+    use std::ffi::{c_char, c_int, c_void};
+
+    unsafe extern "C" {
+        fn posix_spawn_file_actions_addchdir_np(actions: *mut c_void, path: *const c_char) -> c_int;
+    }
+
+    #[used]
+    static ADDCHDIR: unsafe extern "C" fn(*mut c_void, *const c_char) -> c_int = posix_spawn_file_actions_addchdir_np;
+}

@@ -1,0 +1,6 @@
+//! The executor, driven as an engine drives it: real commands, a real store.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+
+mod basics;
+mod support;
