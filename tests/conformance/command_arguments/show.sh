@@ -1,0 +1,5 @@
+out=$1
+shift
+for argument; do
+  printf '[%s]\n' "$argument" >> "$out"
+done
