@@ -12,6 +12,7 @@ use crate::ui::{Color, Format, Ui, Verbosity};
 mod check;
 mod complete;
 mod init;
+mod lock;
 mod plan;
 mod run;
 
@@ -59,6 +60,8 @@ enum Command {
     Run(run::RunArgs),
     /// Show what a run would do, and why.
     Plan(plan::PlanArgs),
+    /// Bring mlctl.lock up to date: what environments and downloads are, exactly.
+    Lock(lock::LockArgs),
 }
 
 impl Command {
@@ -68,6 +71,7 @@ impl Command {
             Self::Check => check::check(session),
             Self::Run(args) => run::run(session, args),
             Self::Plan(args) => plan::plan(session, args),
+            Self::Lock(args) => lock::lock(session, args),
         }
     }
 }

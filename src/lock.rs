@@ -9,12 +9,20 @@ use std::env;
 use mlctl_core::digest::Digest;
 use serde::Deserialize;
 
-pub(crate) mod ensure;
+mod difference;
+mod ensure;
 mod file;
 mod pip;
 pub(crate) mod requirements;
 mod resolve;
+mod urls;
 mod uv;
+mod wanted;
+
+pub(crate) use difference::Difference;
+pub(crate) use ensure::{Mode, Project, ensure};
+pub(crate) use urls::fetch;
+pub(crate) use wanted::Wanted;
 
 /// The file's name, beside `mlctl.toml`.
 pub(crate) const FILE_NAME: &str = "mlctl.lock";

@@ -2,7 +2,10 @@
 
 mod cli;
 mod config;
+mod environment;
 mod error;
+mod lock;
+mod platform;
 mod record;
 mod session;
 mod ui;

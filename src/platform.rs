@@ -1,3 +1,4 @@
 //! Connections to what lies outside: the machine's Pythons, the network.
 
+pub(crate) mod http;
 pub(crate) mod python;

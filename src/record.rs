@@ -85,3 +85,14 @@ pub(crate) struct Ended {
 fn home(project: &Path) -> std::path::PathBuf {
     project.join(".mlctl")
 }
+
+/// The place of a project's records, made if it is not there. Git ignores it.
+pub(crate) fn make_home(project: &Path) -> std::io::Result<std::path::PathBuf> {
+    let home = home(project);
+    std::fs::create_dir_all(&home)?;
+    let ignore = home.join(".gitignore");
+    if !ignore.exists() {
+        std::fs::write(ignore, "*\n")?;
+    }
+    Ok(home)
+}

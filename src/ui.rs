@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::error::{CommandError, Kind};
 
 pub(crate) mod clean;
+pub(crate) mod preparing;
 pub(crate) mod run_view;
 pub(crate) mod style;
 pub(crate) mod table;

@@ -27,6 +27,14 @@ pub(super) fn instances() -> ArgValueCandidates {
     ArgValueCandidates::new(|| project().map(|project| instance_ids(&project)).unwrap_or_default())
 }
 
+/// The environments of the project.
+pub(super) fn environments() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let Some(project) = project() else { return Vec::new() };
+        project.workflow.environments.keys().map(CompletionCandidate::new).collect()
+    })
+}
+
 /// Params, with `=` behind them.
 pub(super) fn params() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {

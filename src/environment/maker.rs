@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 use std::env;
 use std::ffi::OsStr;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

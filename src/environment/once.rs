@@ -5,7 +5,7 @@
 //! directory that no link names; what its orphans still write lands there too, never in the next maker's.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use mlctl_core::diag::Source;
 use mlctl_core::workflow::Workflow;
+use mlctl_exec::store::Store;
 
 use super::requirements::{self, Inputs};
-use super::resolve;
-use super::{FILE_NAME, Lock, file, platform};
+use super::wanted::{UrlInput, Wanted};
+use super::{FILE_NAME, Lock, file, platform, resolve, urls};
 use crate::environment::{Maker, Progress, described};
 use crate::error::CommandError;
 
@@ -19,11 +20,11 @@ pub(crate) enum Mode {
     Frozen,
     /// What is missing or stale: a run, `mlctl lock`.
     Complete,
-    /// Everything asked for: `lock --update`.
+    /// Everything that is wanted: `lock --update`.
     Update,
 }
 
-/// What a lock is for.
+/// Whose lock it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Project<'a> {
     /// The project's directory.
@@ -32,71 +33,128 @@ pub(crate) struct Project<'a> {
     pub(crate) spec: &'a Source,
     /// What that says.
     pub(crate) workflow: &'a Workflow,
-    /// The store's root: resolvers keep their tools there.
-    pub(crate) store: &'a Path,
+    /// Where downloads are put, and resolvers keep their tools.
+    pub(crate) store: &'a Store,
 }
 
-/// The lock with a current entry for each of `environments`, resolved where `mode` allows it, and written if changed.
-/// Environments that are images have no entry here and are passed over.
-pub(crate) fn environments(
+/// The lock with a current entry for everything `wanted`: resolved and downloaded where `mode` allows it, and written if
+/// that changed something. Environments that are images have no entry here and are passed over.
+pub(crate) fn ensure(
     project: Project<'_>,
-    environments: &BTreeSet<&str>,
+    wanted: &Wanted<'_>,
     mode: Mode,
     progress: &Progress<'_>,
 ) -> Result<Lock, CommandError> {
     let lock = Lock::read(project.root)?;
-    let wanted = wanted(project, environments)?;
-    let outdated = outdated(&lock, &wanted, mode);
-    if outdated.is_empty() {
+    let inputs = inputs(project, &wanted.environments)?;
+    let changes = changes(&lock, wanted, &inputs, mode);
+    if changes.is_empty() {
         return Ok(lock);
     }
     if mode == Mode::Frozen {
-        return Err(frozen(&lock, &outdated));
+        return Err(frozen(&lock, &changes));
     }
     let _alone = file::exclusively(project.root)
         .map_err(|error| CommandError::missing(format!("cannot write {FILE_NAME}")).because(&error))?;
-    // Another mlctl may have resolved meanwhile.
+    // Another mlctl may have written meanwhile.
     let mut lock = Lock::read(project.root)?;
-    for (name, inputs) in self::outdated(&lock, &wanted, mode) {
-        let environment = &project.workflow.environments[name.as_str()];
-        let Ok(described) = described(name, environment) else { continue };
-        let maker = Maker::new(name, project.root, project.store, progress);
-        let locked = resolve::resolve(&maker, project.spec, &described, inputs.clone())?;
-        lock.environments.entry(name.clone()).or_default().insert(platform(), locked);
+    let changes = self::changes(&lock, wanted, &inputs, mode);
+    let mut result = Ok(());
+    for change in &changes {
+        result = change.make(project, &mut lock, progress);
+        if result.is_err() {
+            break;
+        }
     }
+    // What was resolved before a failure need not be resolved again.
     lock.write(project.root)?;
-    Ok(lock)
+    result.map(|()| lock)
+}
+
+/// One thing that has to change in a lock.
+enum Change<'a> {
+    Resolve(&'a str, &'a Inputs),
+    Download(&'a str, UrlInput<'a>),
+    ForgetEnvironment(String),
+    ForgetUrl(String),
+}
+
+fn changes<'a>(lock: &Lock, wanted: &Wanted<'a>, inputs: &'a [(&'a str, Inputs)], mode: Mode) -> Vec<Change<'a>> {
+    let update = mode == Mode::Update;
+    let mut changes = Vec::new();
+    for (name, inputs) in inputs {
+        if update || lock.environment(name).is_none_or(|locked| locked.inputs != inputs.digest) {
+            changes.push(Change::Resolve(name, inputs));
+        }
+    }
+    for (url, input) in &wanted.urls {
+        if update || lock.urls.get(*url).is_none_or(|locked| !input.is_met_by(locked)) {
+            changes.push(Change::Download(url, *input));
+        }
+    }
+    if wanted.whole {
+        // An entry for another platform is as good as one for this.
+        let known = |name: &&String| wanted.environments.contains(name.as_str());
+        changes.extend(lock.environments.keys().filter(|name| !known(name)).cloned().map(Change::ForgetEnvironment));
+        let known = |url: &&String| wanted.urls.contains_key(url.as_str());
+        changes.extend(lock.urls.keys().filter(|url| !known(url)).cloned().map(Change::ForgetUrl));
+    }
+    changes
+}
+
+impl Change<'_> {
+    fn make(&self, project: Project<'_>, lock: &mut Lock, progress: &Progress<'_>) -> Result<(), CommandError> {
+        match self {
+            Self::Resolve(name, inputs) => {
+                let Ok(described) = described(name, &project.workflow.environments[*name]) else { return Ok(()) };
+                let maker = Maker::new(name, project.root, project.store.root(), progress);
+                let locked = resolve::resolve(&maker, project.spec, &described, inputs)?;
+                lock.environments.entry((*name).to_owned()).or_default().insert(platform(), locked);
+            }
+            Self::Download(url, input) => {
+                let found = urls::download(project.store, url, progress).and_then(|found| input.verify(found));
+                let found = found.map_err(|reason| urls::failed(project.spec, url, input.span, &reason))?;
+                lock.urls.insert((*url).to_owned(), found);
+            }
+            Self::ForgetEnvironment(name) => drop(lock.environments.remove(name)),
+            Self::ForgetUrl(url) => drop(lock.urls.remove(url)),
+        }
+        Ok(())
+    }
+
+    /// Why the lock is not up to date.
+    fn reason(&self, lock: &Lock) -> String {
+        match self {
+            Self::Resolve(name, _) if lock.environment(name).is_some() => {
+                format!("environment `{name}` asks for something else than it was locked from")
+            }
+            Self::Resolve(name, _) => format!("environment `{name}` is not locked for {}", platform()),
+            Self::Download(url, _) if lock.urls.contains_key(*url) => {
+                format!("{url} must have another SHA-256 than the locked one")
+            }
+            Self::Download(url, _) => format!("{url} is not locked"),
+            Self::ForgetEnvironment(name) => format!("there is no environment `{name}` any more"),
+            Self::ForgetUrl(url) => format!("{url} is not an input any more"),
+        }
+    }
 }
 
 /// What each environment asks for, of those that have a Python.
-fn wanted(project: Project<'_>, environments: &BTreeSet<&str>) -> Result<Vec<(String, Inputs)>, CommandError> {
-    let mut wanted = Vec::new();
-    for name in environments {
+fn inputs<'a>(project: Project<'_>, names: &BTreeSet<&'a str>) -> Result<Vec<(&'a str, Inputs)>, CommandError> {
+    let mut inputs = Vec::new();
+    for name in names {
         let Some(environment) = project.workflow.environments.get(*name) else { continue };
         let Ok(described) = described(name, environment) else { continue };
         if described.has_python() {
-            wanted.push(((*name).to_owned(), requirements::read(project.root, project.spec, &described)?));
+            inputs.push((*name, requirements::read(project.root, project.spec, &described)?));
         }
     }
-    Ok(wanted)
-}
-
-fn outdated<'a>(lock: &Lock, wanted: &'a [(String, Inputs)], mode: Mode) -> Vec<&'a (String, Inputs)> {
-    let current =
-        |(name, inputs): &(String, Inputs)| lock.environment(name).is_some_and(|locked| locked.inputs == inputs.digest);
-    wanted.iter().filter(|entry| mode == Mode::Update || !current(entry)).collect()
+    Ok(inputs)
 }
 
 /// What would have to change, and is not allowed to.
-fn frozen(lock: &Lock, outdated: &[&(String, Inputs)]) -> CommandError {
-    let changes = outdated.iter().map(|(name, _)| match lock.environment(name) {
-        Some(_) => format!("environment `{name}` asks for something else than it was locked from"),
-        None => format!("environment `{name}` is not locked for {}", platform()),
-    });
-    changes
-        .fold(
-            CommandError::missing(format!("{FILE_NAME} is not up to date, and may not be changed")),
-            CommandError::cause,
-        )
-        .hint("run `mlctl lock` and commit the file")
+fn frozen(lock: &Lock, changes: &[Change<'_>]) -> CommandError {
+    let error = CommandError::missing(format!("{FILE_NAME} is not up to date, and may not be changed"));
+    let reasons: Vec<String> = changes.iter().map(|change| change.reason(lock)).collect();
+    error.cause(reasons.join("\n")).hint("run `mlctl lock` and commit the file")
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::{FILE_NAME, Lock, LockedEnvironment, LockedUrl};
 use crate::error::CommandError;
+use crate::record::make_home;
 
 /// The version of the format. A newer one is refused: an older mlctl would drop what it does not know.
 const VERSION: i64 = 1;
@@ -155,9 +156,7 @@ fn refuse(text: &str, diag: Diag) -> CommandError {
 
 /// Keeps writers of one lock apart. The lock file itself is replaced, so it cannot carry the flock.
 pub(super) fn exclusively(project: &Path) -> io::Result<fs::File> {
-    let directory = project.join(".mlctl");
-    fs::create_dir_all(&directory)?;
-    let file = fs::OpenOptions::new().create(true).append(true).open(directory.join("locking"))?;
+    let file = fs::OpenOptions::new().create(true).append(true).open(make_home(project)?.join("locking"))?;
     file.lock()?;
     Ok(file)
 }

@@ -31,7 +31,7 @@ pub(super) fn resolve(
     maker: &Maker<'_>,
     spec: &Source,
     environment: &Described<'_>,
-    inputs: Inputs,
+    inputs: &Inputs,
 ) -> Result<LockedEnvironment, CommandError> {
     let python = match environment.python {
         Some(declared) => declared.to_owned(),
@@ -42,7 +42,7 @@ pub(super) fn resolve(
         let found = maker.python(&python)?;
         let scratch = maker.scratch()?;
         let question =
-            Question { project: maker.project, environment, inputs: &inputs, python: &found, scratch: scratch.path() };
+            Question { project: maker.project, environment, inputs, python: &found, scratch: scratch.path() };
         match maker.uv_program() {
             Some(program) => uv::resolve(maker, program, &question)?,
             None => pip::resolve(maker, &question)?,
@@ -52,7 +52,7 @@ pub(super) fn resolve(
     };
     distributions.sort();
     distributions.iter_mut().for_each(|distribution: &mut Distribution| distribution.sha256.sort());
-    Ok(LockedEnvironment { inputs: inputs.digest, python, options: inputs.options, distributions })
+    Ok(LockedEnvironment { inputs: inputs.digest, python, options: inputs.options.clone(), distributions })
 }
 
 fn no_python(spec: &Source, environment: &Described<'_>) -> CommandError {

@@ -9,7 +9,7 @@ use mlctl_core::event::{Event, Outcome, Recorded};
 use serde::Serialize;
 
 use super::lease::Lease;
-use super::{Ended, Highlights, RunMeta, Tally, home, id};
+use super::{Ended, Highlights, RunMeta, Tally, home, id, make_home};
 use crate::error::CommandError;
 
 /// The one writer of a run's record.
@@ -167,12 +167,8 @@ fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
 
 /// What all runs share: the ignore file and the spec's text.
 fn prepare(project: &Path, digest: &Digest, spec: &str) -> io::Result<()> {
-    let home = home(project);
+    let home = make_home(project)?;
     fs::create_dir_all(home.join("runs"))?;
-    let ignore = home.join(".gitignore");
-    if !ignore.exists() {
-        fs::write(ignore, "*\n")?;
-    }
     let specs = home.join("specs");
     let text = specs.join(digest.to_hex());
     if !text.exists() {

@@ -1,0 +1,120 @@
+//! `mlctl lock`
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::Args;
+use mlctl_exec::store::Store;
+use serde_json::{Value, json};
+
+use super::complete;
+use crate::error::CommandError;
+use crate::lock::{self, Difference, FILE_NAME, Lock, Mode, Wanted};
+use crate::session::{Project, Session, store_root};
+use crate::ui::preparing::Preparing;
+use crate::ui::style::{GOOD, STRONG};
+
+/// The arguments of `mlctl lock`.
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// Lock only these environments [default: every environment and download].
+    #[arg(value_name = "ENV", add = complete::environments())]
+    environments: Vec<String>,
+    /// Decide anew, whatever is locked: newest versions, present content of URLs.
+    #[arg(long)]
+    update: bool,
+    /// Change nothing; fail if something would have to change.
+    #[arg(long, conflicts_with = "update")]
+    check: bool,
+}
+
+/// Brings `mlctl.lock` up to date.
+pub(super) fn lock(session: &Session, args: LockArgs) -> Result<ExitCode, CommandError> {
+    let project = session.project()?;
+    let store = Store::open(&store_root()?)
+        .map_err(|error| CommandError::missing("the store cannot be used").because(&error))?;
+    let mode = match &args {
+        LockArgs { check: true, .. } => Mode::Frozen,
+        LockArgs { update: true, .. } => Mode::Update,
+        _ => Mode::Complete,
+    };
+    let before = Lock::read(&project.root)?;
+    let progress = Preparing::new(&session.ui);
+    let context =
+        lock::Project { root: &project.root, spec: &project.source, workflow: &project.workflow, store: &store };
+    let wanted = wanted(&project, &args.environments)?;
+    let after = lock::ensure(context, &wanted, mode, &|update| progress.update(update))?;
+    drop(progress);
+    let differences = after.differences(&before);
+    if session.ui.is_json() {
+        session.ui.json(&report(&after, &differences))?;
+    } else {
+        session.ui.result(&text(&differences))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wanted<'a>(project: &'a Project, environments: &'a [String]) -> Result<Wanted<'a>, CommandError> {
+    if environments.is_empty() {
+        return Ok(Wanted::all(&project.workflow));
+    }
+    let mut wanted = Wanted::default();
+    for name in environments {
+        if !project.workflow.environments.contains_key(name) {
+            let known: Vec<&str> = project.workflow.environments.keys().map(String::as_str).collect();
+            return Err(CommandError::usage(format!("there is no environment `{name}`"))
+                .hint(format!("there are: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })));
+        }
+        wanted.environments.insert(name);
+    }
+    Ok(wanted)
+}
+
+fn text(differences: &[Difference]) -> String {
+    if differences.is_empty() {
+        return format!("{GOOD}ok{GOOD:#}: {FILE_NAME} is up to date\n");
+    }
+    let mut text = String::new();
+    let mut last = None;
+    for difference in differences {
+        if last.replace(&difference.of) != Some(&difference.of) {
+            let _ = writeln!(text, "{STRONG}{}{STRONG:#}", difference.of);
+        }
+        let what = &difference.what;
+        let _ = match (&difference.before, &difference.after) {
+            (Some(before), Some(after)) => writeln!(text, "  {what} {before} -> {after}"),
+            (None, Some(after)) => writeln!(text, "  + {what} {after}"),
+            (Some(before), None) => writeln!(text, "  - {what} {before}"),
+            (None, None) => Ok(()),
+        };
+    }
+    text
+}
+
+fn report(lock: &Lock, differences: &[Difference]) -> Value {
+    let environments: BTreeSet<(&String, &String)> =
+        lock.environments.iter().flat_map(|(name, platforms)| platforms.keys().map(move |p| (name, p))).collect();
+    let environments: Vec<Value> = environments
+        .into_iter()
+        .map(|(name, platform)| {
+            let locked = &lock.environments[name][platform];
+            let distributions = locked.distributions.iter().map(|d| json!({ "name": d.name, "version": d.version }));
+            json!({
+                "name": name,
+                "platform": platform,
+                "python": locked.python,
+                "distributions": distributions.collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let changes = differences
+        .iter()
+        .map(|change| json!({ "of": change.of, "what": change.what, "before": change.before, "after": change.after }));
+    json!({
+        "changed": !differences.is_empty(),
+        "changes": changes.collect::<Vec<_>>(),
+        "environments": environments,
+        "urls": lock.urls.iter().map(|(url, locked)| json!({ "url": url, "sha256": locked.sha256, "size": locked.size })).collect::<Vec<_>>(),
+    })
+}
