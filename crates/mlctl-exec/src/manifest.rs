@@ -52,25 +52,42 @@ pub enum Node {
     },
 }
 
+impl Node {
+    pub(crate) const fn of(artifact: &Artifact) -> Self {
+        let Artifact { kind, digest, size } = *artifact;
+        match kind {
+            ArtifactKind::Directory => Self::Directory,
+            _ => Self::File { digest, size, executable: matches!(kind, ArtifactKind::Executable) },
+        }
+    }
+
+    /// A file as an artifact of its own.
+    pub fn as_file(&self) -> Option<Artifact> {
+        let Self::File { digest, size, executable } = *self else { return None };
+        let kind = if executable { ArtifactKind::Executable } else { ArtifactKind::File };
+        Some(Artifact { kind, digest, size })
+    }
+}
+
 /// Why something is no manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestError {
     /// Bytes that [`Manifest::encode`] never writes.
     Malformed,
-    /// A link that leads out of the tree.
-    Link {
-        /// The link.
-        path: String,
-        /// What is wrong with it.
-        why: Unfit,
-    },
+    /// Links that lead out of the tree: their paths, and what is wrong with them.
+    Links(Vec<(String, Unfit)>),
 }
 
 impl fmt::Display for ManifestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed => f.write_str("not a manifest"),
-            Self::Link { path, why } => write!(f, "{path} {why}"),
+            Self::Links(links) => {
+                for (index, (path, why)) in links.iter().enumerate() {
+                    write!(f, "{}{path} {why}", if index == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -115,19 +132,21 @@ impl Manifest {
         Artifact { kind: ArtifactKind::Directory, digest: Digest::of(&self.encode()), size: self.size() }
     }
 
-    /// The artifact that the entry at `path` is, a link followed; `None` if there is none, or a link leads nowhere. A
+    /// The artifact that the entry at `path` is, links followed; `None` if there is none, or a link leads nowhere. A
     /// directory's is the digest of the manifest of what is below it.
     pub fn sub(&self, path: &str) -> Option<Artifact> {
+        let (path, node) = self.resolve(path)?;
+        Some(node.as_file().unwrap_or_else(|| self.below(&path).artifact()))
+    }
+
+    /// Where the entry at `path` really is, links followed, and its node: never a link. `""` is the directory itself.
+    pub(crate) fn resolve(&self, path: &str) -> Option<(String, Node)> {
         /// As many links in a row as Linux follows.
         const MAX_LINKS: usize = 40;
         let mut path = path.to_owned();
         for _ in 0..MAX_LINKS {
             match self.step(&path)? {
-                Step::At(Node::File { digest, size, executable }) => {
-                    let kind = if *executable { ArtifactKind::Executable } else { ArtifactKind::File };
-                    return Some(Artifact { kind, digest: *digest, size: *size });
-                }
-                Step::At(_) => return Some(self.below(&path).artifact()),
+                Step::At(node) => return Some((path, node.clone())),
                 Step::Follow(next) => path = next,
             }
         }
@@ -204,17 +223,19 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), ManifestError> {
+        let mut links = Vec::new();
         for (index, entry) in self.entries.iter().enumerate() {
             let sorted = index == 0 || self.entries[index - 1].path < entry.path;
             if !sorted || !is_plain(&entry.path) || !self.has_parent(index) {
                 return Err(ManifestError::Malformed);
             }
-            if let Node::Link { target } = &entry.node {
-                self.check_link(&entry.path, target)
-                    .map_err(|why| ManifestError::Link { path: entry.path.clone(), why })?;
+            if let Node::Link { target } = &entry.node
+                && let Err(why) = self.check_link(&entry.path, target)
+            {
+                links.push((entry.path.clone(), why));
             }
         }
-        Ok(())
+        if links.is_empty() { Ok(()) } else { Err(ManifestError::Links(links)) }
     }
 
     fn has_parent(&self, index: usize) -> bool {

@@ -42,12 +42,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mlctl_core::action::Artifact;
 use rustix::fs::OFlags;
 
+pub(crate) use actions::object_names;
 pub use actions::{Entry, Provenance};
 pub use error::{StoreError, Unfit};
 pub use lease::Lease;
-pub(crate) use lease::{is_held, lock_shared};
-pub(crate) use objects::ObjectName;
+pub(crate) use lease::{is_held, lock};
+pub(crate) use objects::{Form, ObjectName, YOUNG, now};
 pub use scan::remove_tree;
+pub(crate) use scan::{Scan, node, special, special_type};
 pub use stamp::Stamp;
 
 const FORMAT: &str = "mlctl store 1\n";

@@ -1,5 +1,10 @@
 //! The store as its callers see it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "store/sources.rs"]
+mod sources;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

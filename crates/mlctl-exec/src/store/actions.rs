@@ -10,14 +10,14 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mlctl_core::action::ActionResult;
+use mlctl_core::action::{ActionResult, Artifact};
 use mlctl_core::digest::Digest;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::objects::{Form, is_young};
-use super::{ObjectName, Stamp, Store, StoreError, boot, lock_shared};
+use super::{ObjectName, Stamp, Store, StoreError, boot};
 
 /// What the store knows about one key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +96,22 @@ impl Store {
         self.write_over(&action_path(key), &self.render(entry)?)
     }
 
+    /// Whether the store has this artifact, right and safe from gc. What vouches for it from one process to the next is an
+    /// entry of its own: so an unchanged large input is not read again.
+    pub(crate) fn has(&self, artifact: &Artifact) -> Result<bool, StoreError> {
+        let key = Digest::of(format!("mlctl object {}", ObjectName::of(artifact)).as_bytes());
+        if self.lookup(&key).is_some() {
+            return Ok(true);
+        }
+        let result = ActionResult { artifacts: [(String::new(), *artifact)].into(), ..ActionResult::default() };
+        let entry = Entry { result: Arc::new(result), components: BTreeMap::new(), provenance: Provenance::default() };
+        match self.record(&key, entry) {
+            Ok(_) => Ok(true),
+            Err(StoreError::Missing { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Whether the objects are there and right; rehashes where that is not certain, and then writes the entry anew.
     fn check(&self, key: &Digest, stored: Stored) -> Option<Entry> {
         let names = object_names(&stored.entry.result);
@@ -122,7 +138,7 @@ impl Store {
         if is_young(Stamp::from(&stat).mtime) {
             return Some(());
         }
-        let _lock = lock_shared(&self.root).ok()?;
+        let _lock = self.lock_gc().ok()?;
         let there = rustix::fs::statat(&self.actions, path, AtFlags::empty()).ok()?;
         let now = SystemTime::now();
         if there.st_ino == stat.st_ino {
@@ -215,7 +231,7 @@ pub(crate) fn object_names(result: &ActionResult) -> Vec<ObjectName> {
         let name = ObjectName::of(artifact);
         names.push(name);
         if name.form == Form::Directory {
-            names.push(ObjectName::new(artifact.digest, Form::Manifest));
+            names.push(ObjectName::manifest(artifact.digest));
         }
     }
     names

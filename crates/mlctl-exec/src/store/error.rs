@@ -70,6 +70,8 @@ pub enum Unfit {
     AbsoluteLink(String),
     /// It is a symbolic link whose target lies outside the stored tree.
     EscapingLink(String),
+    /// It lies outside the project, here.
+    Outside(PathBuf),
     /// It is a FIFO, a socket or a device.
     Special(&'static str),
     /// Its name, or a link's target, is not UTF-8.
@@ -129,6 +131,7 @@ impl fmt::Display for Unfit {
             Self::IsLink => f.write_str("is a symbolic link, not a file or directory"),
             Self::AbsoluteLink(target) => write!(f, "is a symbolic link with an absolute target, {target}"),
             Self::EscapingLink(target) => write!(f, "is a symbolic link that leads out of the directory, to {target}"),
+            Self::Outside(at) => write!(f, "lies outside the project, in {}", at.display()),
             Self::Special(what) => write!(f, "is a {what}"),
             Self::NotUtf8 => f.write_str("has a name or target that is not UTF-8"),
         }

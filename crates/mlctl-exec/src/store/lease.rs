@@ -29,7 +29,7 @@ impl Store {
         /// A look whether a run lives holds its lease for a moment.
         const TRIES: u32 = 100;
         // Not while gc decides: it has read which runs live.
-        let _lock = lock_shared(&self.root)?;
+        let _lock = self.lock_gc()?;
         let path = self.run_path(run);
         fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
         let lease = path.join("lease");
@@ -49,6 +49,11 @@ impl Store {
         Err(StoreError::Leased { run: run.to_owned() })
     }
 
+    /// Keeps gc from deciding while something comes to rely on what may be old. Dropped with the file.
+    pub(crate) fn lock_gc(&self) -> Result<File, StoreError> {
+        lock(&self.root, FlockOperation::LockShared)
+    }
+
     /// Whether some process holds the lease of this run.
     pub fn is_alive(&self, run: &str) -> bool {
         is_held(&self.run_path(run).join("lease"))
@@ -62,10 +67,6 @@ pub(crate) fn is_held(lease: &Path) -> bool {
 }
 
 /// The lock that gc holds exclusively while it decides and moves. Dropped with the file.
-pub(crate) fn lock_shared(root: &Path) -> Result<File, StoreError> {
-    lock(root, FlockOperation::LockShared)
-}
-
 pub(crate) fn lock(root: &Path, operation: FlockOperation) -> Result<File, StoreError> {
     let path = root.join("gc.lock");
     let file = OpenOptions::new().create(true).append(true).open(&path).map_err(StoreError::io("open", &path))?;

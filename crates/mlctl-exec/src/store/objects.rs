@@ -9,7 +9,7 @@ use mlctl_core::digest::Digest;
 use rustix::fs::{AtFlags, Mode, Stat};
 use rustix::io::Errno;
 
-use super::{Stamp, Store, StoreError, lock_shared, scan};
+use super::{Stamp, Store, StoreError, boot, scan};
 use crate::hash;
 use crate::manifest::Manifest;
 
@@ -45,6 +45,14 @@ impl ObjectName {
             ArtifactKind::Directory => Form::Directory,
         };
         Self::new(artifact.digest, form)
+    }
+
+    pub(crate) const fn file(digest: Digest, executable: bool) -> Self {
+        Self::new(digest, if executable { Form::Executable } else { Form::File })
+    }
+
+    pub(crate) const fn manifest(digest: Digest) -> Self {
+        Self::new(digest, Form::Manifest)
     }
 
     /// The name that a file's name in a shard stands for.
@@ -170,12 +178,10 @@ impl Store {
         if is_young(stamp.ctime) {
             return Ok(Some(stamp));
         }
-        let _lock = lock_shared(&self.root)?;
-        let path = self.path_of(name);
-        match rustix::fs::chmodat(&self.objects, name.to_string(), name.mode(), AtFlags::empty()) {
-            Ok(()) => {}
-            Err(Errno::NOENT) => return Ok(None),
-            Err(e) => return Err(StoreError::io("touch", &path)(e)),
+        let _lock = self.lock_gc()?;
+        match self.touch(name) {
+            Err(StoreError::Missing { .. }) => return Ok(None),
+            other => other?,
         }
         let Some(stat) = self.stat(name)? else { return Ok(None) };
         let young = Stamp::from(&stat);
@@ -187,9 +193,23 @@ impl Store {
         Ok(Some(young))
     }
 
+    /// Makes an object young without changing it: sets the mode that it has.
+    pub(crate) fn touch(&self, name: &ObjectName) -> Result<(), StoreError> {
+        match rustix::fs::chmodat(&self.objects, name.to_string(), name.mode(), AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            Err(Errno::NOENT) => Err(StoreError::Missing { digest: name.digest }),
+            Err(e) => Err(StoreError::io("touch", &self.path_of(name))(e)),
+        }
+    }
+
+    /// Whether something that had its last change then was certainly written in this boot.
+    pub(crate) fn is_of_this_boot(&self, ctime: i64) -> bool {
+        ctime >= now() - boot::uptime() as i64
+    }
+
     /// The manifest of a stored directory or source tree.
     pub fn manifest(&self, digest: &Digest) -> Result<Manifest, StoreError> {
-        let name = ObjectName::new(*digest, Form::Manifest);
+        let name = ObjectName::manifest(*digest);
         let path = self.path_of(&name);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,

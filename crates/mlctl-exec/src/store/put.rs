@@ -16,6 +16,9 @@ use super::{ObjectName, Stamp, Store, StoreError, Unfit};
 use crate::hash;
 use crate::manifest::{Manifest, Node};
 
+/// Until it is complete.
+const WRITABLE: u32 = 0o644;
+
 impl Store {
     /// Stores what a step made, and takes it away: hashed, made read-only, renamed. Nothing may write to it any more.
     /// Only a file that has other names (hard links) is copied, since through those it could still be changed.
@@ -30,7 +33,7 @@ impl Store {
             FileType::RegularFile => self.adopt_file(path),
             FileType::Directory => self.adopt_directory(path),
             FileType::Symlink => Err(StoreError::unfit(path, Unfit::IsLink)),
-            _ => Err(StoreError::unfit(path, Unfit::Special(scan::special_stat(&stat)))),
+            _ => Err(StoreError::unfit(path, Unfit::Special(scan::special(&stat)))),
         }
     }
 
@@ -41,7 +44,7 @@ impl Store {
             FileType::RegularFile => self.copy_in_file(path),
             FileType::Directory => self.copy_in_directory(path),
             FileType::Symlink => Err(StoreError::unfit(path, Unfit::IsLink)),
-            _ => Err(StoreError::unfit(path, Unfit::Special(scan::special_stat(&stat)))),
+            _ => Err(StoreError::unfit(path, Unfit::Special(scan::special(&stat)))),
         }
     }
 
@@ -52,13 +55,17 @@ impl Store {
         Ok(artifact)
     }
 
-    pub(super) fn put_bytes_as(&self, bytes: &[u8], name: ObjectName) -> Result<(), StoreError> {
+    pub(crate) fn put_manifest(&self, bytes: &[u8], digest: Digest) -> Result<(), StoreError> {
+        self.put_bytes_as(bytes, ObjectName::manifest(digest))
+    }
+
+    fn put_bytes_as(&self, bytes: &[u8], name: ObjectName) -> Result<(), StoreError> {
         if self.holds(&name)? {
             return Ok(());
         }
         let temporary = self.temporary();
         let write = || {
-            let mut file = create(&temporary)?;
+            let mut file = create(&temporary, WRITABLE)?;
             file.write_all(bytes).map_err(StoreError::io("write", &temporary))?;
             self.install(&temporary, &file, name)
         };
@@ -90,7 +97,7 @@ impl Store {
     fn copy_in_file(&self, path: &Path) -> Result<Artifact, StoreError> {
         let temporary = self.temporary();
         let copy = || {
-            let (stat, digest, file) = copy_file(path, &temporary)?;
+            let (stat, digest, file) = copy_file(path, &temporary, WRITABLE)?;
             let artifact = file_artifact(&stat, digest);
             self.install(&temporary, &file, ObjectName::of(&artifact))?;
             Ok(artifact)
@@ -110,7 +117,7 @@ impl Store {
         let (mut file, mut stat) = hash::open(path)?;
         let digest = if stat.st_nlink > 1 {
             let temporary = self.temporary();
-            let (_, digest, copy) = copy_file(path, &temporary)?;
+            let (_, digest, copy) = copy_file(path, &temporary, WRITABLE)?;
             fs::rename(&temporary, path).map_err(StoreError::io("write", path))?;
             file = copy;
             digest
@@ -131,7 +138,7 @@ impl Store {
             scan.recreate(&temporary)?;
             let nodes = hash::on_threads(scan.files.len(), |index| {
                 let (from, to) = (path.join(&scan.files[index]), temporary.join(&scan.files[index]));
-                let (stat, digest, file) = copy_file(&from, &to)?;
+                let (stat, digest, file) = copy_file(&from, &to, WRITABLE)?;
                 set_read_only(&file, stat.st_mode & 0o111 != 0, &to)?;
                 Ok::<_, StoreError>(scan::node(&stat, digest))
             })?;
@@ -162,7 +169,7 @@ impl Store {
         let bytes = manifest.encode();
         let artifact = Artifact { kind: ArtifactKind::Directory, digest: Digest::of(&bytes), size: manifest.size() };
         let name = ObjectName::of(&artifact);
-        self.put_bytes_as(&bytes, ObjectName::new(artifact.digest, Form::Manifest))?;
+        self.put_manifest(&bytes, artifact.digest)?;
         for directory in &scan.directories {
             let path = path.join(directory);
             rustix::fs::chmod(&path, name.mode()).map_err(StoreError::io("change the mode of", &path))?;
@@ -219,10 +226,10 @@ fn rename_new(path: &Path, directory: impl rustix::fd::AsFd, target: &str) -> Re
     rustix::fs::renameat(CWD, path, &directory, target)
 }
 
-/// Copies a file while hashing it.
-fn copy_file(from: &Path, to: &Path) -> Result<(Stat, Digest, File), StoreError> {
+/// Copies a file while hashing it, to one that does not exist yet.
+pub(super) fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<(Stat, Digest, File), StoreError> {
     let (file, stat) = hash::open(from)?;
-    let copy = create(to)?;
+    let copy = create(to, mode)?;
     let digest = if share_blocks(&file, &copy, stat.st_size as u64) {
         // The copy can no longer change under us: it is what the digest must be of.
         let cloned = rustix::fs::fstat(&copy).map_err(StoreError::io("read", to))?;
@@ -237,7 +244,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<(Stat, Digest, File), StoreError>
 }
 
 /// Lets the copy share the blocks of the file, where the file system can.
-pub(super) fn share_blocks(file: &File, copy: &File, size: u64) -> bool {
+fn share_blocks(file: &File, copy: &File, size: u64) -> bool {
     /// Below this copying is no dearer than asking.
     const WORTH_ASKING: u64 = 64 * 1024;
     #[cfg(target_os = "linux")]
@@ -246,8 +253,8 @@ pub(super) fn share_blocks(file: &File, copy: &File, size: u64) -> bool {
     return false;
 }
 
-pub(super) fn create(path: &Path) -> Result<File, StoreError> {
-    let open = OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path);
+fn create(path: &Path, mode: u32) -> Result<File, StoreError> {
+    let open = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path);
     open.map_err(StoreError::io("create", path))
 }
 

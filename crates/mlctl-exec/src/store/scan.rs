@@ -14,16 +14,16 @@ use crate::manifest::{Entry, Manifest, ManifestError, Node};
 
 /// What a directory holds, not yet read.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     /// Relative paths, parents before what they hold.
     pub(super) directories: Vec<String>,
-    pub(super) files: Vec<String>,
+    pub(crate) files: Vec<String>,
     links: Vec<(String, String)>,
 }
 
 impl Scan {
     /// Walks without following links. Anything that cannot be stored is an error.
-    pub(super) fn of(root: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn of(root: &Path) -> Result<Self, StoreError> {
         let mut scan = Self::default();
         let mut open = vec![String::new()];
         while let Some(directory) = open.pop() {
@@ -56,13 +56,13 @@ impl Scan {
             let target = target.into_os_string().into_string().map_err(|_| StoreError::unfit(&full, Unfit::NotUtf8))?;
             self.links.push((path, target));
         } else {
-            return Err(StoreError::unfit(&full, Unfit::Special(special(kind))));
+            return Err(StoreError::unfit(&full, Unfit::Special(special_type(kind))));
         }
         Ok(None)
     }
 
     /// The manifest, once the files have been read: their nodes in the order of `files`.
-    pub(super) fn manifest(&self, root: &Path, nodes: Vec<Node>) -> Result<Manifest, StoreError> {
+    pub(crate) fn manifest(&self, root: &Path, nodes: Vec<Node>) -> Result<Manifest, StoreError> {
         let directories = self.directories.iter().map(|path| Entry { path: path.clone(), node: Node::Directory });
         let files = self.files.iter().zip(nodes).map(|(path, node)| Entry { path: path.clone(), node });
         let links = self
@@ -70,7 +70,10 @@ impl Scan {
             .iter()
             .map(|(path, target)| Entry { path: path.clone(), node: Node::Link { target: target.clone() } });
         Manifest::new(directories.chain(files).chain(links).collect()).map_err(|e| match e {
-            ManifestError::Link { path, why } => StoreError::unfit(&root.join(path), why),
+            ManifestError::Links(links) => match links.into_iter().next() {
+                Some((path, why)) => StoreError::unfit(&root.join(path), why),
+                None => StoreError::Changed { path: root.to_owned() },
+            },
             ManifestError::Malformed => StoreError::Changed { path: root.to_owned() },
         })
     }
@@ -90,7 +93,7 @@ impl Scan {
 }
 
 /// The node of a file with this `fstat` and digest.
-pub(super) const fn node(stat: &Stat, digest: Digest) -> Node {
+pub(crate) const fn node(stat: &Stat, digest: Digest) -> Node {
     Node::File { digest, size: stat.st_size as u64, executable: stat.st_mode & 0o111 != 0 }
 }
 
@@ -105,7 +108,8 @@ pub(super) fn digest_directory(root: &Path) -> Result<Manifest, StoreError> {
     scan.manifest(root, nodes)
 }
 
-fn special(kind: fs::FileType) -> &'static str {
+/// The name of what is neither a file nor a directory nor a link.
+pub(crate) fn special_type(kind: fs::FileType) -> &'static str {
     if kind.is_fifo() {
         "FIFO"
     } else if kind.is_socket() {
@@ -116,7 +120,7 @@ fn special(kind: fs::FileType) -> &'static str {
 }
 
 /// The same for what `fstat` says.
-pub(super) const fn special_stat(stat: &Stat) -> &'static str {
+pub(crate) const fn special(stat: &Stat) -> &'static str {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Fifo => "FIFO",
         FileType::Socket => "socket",

@@ -1,0 +1,88 @@
+//! Inputs from the project: files and directories that steps name by path. Unlike sources they are copied into the
+//! store as one object each, ignore files do not apply, and empty directories are kept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mlctl_core::action::Artifact;
+use rustix::fs::{FileType, Stat};
+
+use super::stamps::Stamps;
+use crate::hash;
+use crate::manifest::Node;
+use crate::store::{Scan, Stamp, Store, StoreError, Unfit, node, special};
+
+/// The inputs of a project, with a cache of their digests like that of [`super::Snapshot`].
+#[derive(Debug)]
+pub struct Inputs {
+    root: PathBuf,
+    stamps: Stamps,
+}
+
+impl Inputs {
+    /// Of the project; `stamps` is the file of the cache.
+    pub fn of(project: &Path, stamps: &Path) -> Result<Self, StoreError> {
+        let root = fs::canonicalize(project).map_err(StoreError::io("read", project))?;
+        Ok(Self { root, stamps: Stamps::read(stamps) })
+    }
+
+    /// What is at this path of the project. Nothing is stored. A file whose stamp is known is not read.
+    pub fn digest(&self, path: &str) -> Result<Artifact, StoreError> {
+        let (full, stat) = self.locate(path)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.directory(&full),
+            FileType::RegularFile => match self.file(&full, &stat)?.as_file() {
+                Some(artifact) => Ok(artifact),
+                None => Err(StoreError::Changed { path: full }),
+            },
+            _ => Err(StoreError::unfit(&full, Unfit::Special(special(&stat)))),
+        }
+    }
+
+    /// The same, and stores a copy unless the store has it.
+    pub fn put(&self, path: &str, store: &Store) -> Result<Artifact, StoreError> {
+        let artifact = self.digest(path)?;
+        if store.has(&artifact)? {
+            return Ok(artifact);
+        }
+        let (full, _) = self.locate(path)?;
+        let stored = store.put_copy(&full)?;
+        if stored == artifact && store.has(&artifact)? { Ok(artifact) } else { Err(StoreError::Changed { path: full }) }
+    }
+
+    /// Remembers what was hashed for the next time. An error matters little: the next time then takes longer.
+    pub fn save(&self) -> Result<(), StoreError> {
+        self.stamps.save(|path| self.root.join(path).symlink_metadata().is_ok())
+    }
+
+    /// Where it really is: a link may lead to it, but not out of the project.
+    fn locate(&self, path: &str) -> Result<(PathBuf, Stat), StoreError> {
+        let given = self.root.join(path);
+        let full = fs::canonicalize(&given).map_err(StoreError::io("read", &given))?;
+        if !full.starts_with(&self.root) {
+            return Err(StoreError::unfit(&given, Unfit::Outside(full)));
+        }
+        let stat = rustix::fs::lstat(&full).map_err(StoreError::io("read", &full))?;
+        Ok((full, stat))
+    }
+
+    fn directory(&self, full: &Path) -> Result<Artifact, StoreError> {
+        let scan = Scan::of(full)?;
+        let nodes = hash::on_threads(scan.files.len(), |index| {
+            let path = full.join(&scan.files[index]);
+            let stat = rustix::fs::lstat(&path).map_err(StoreError::io("read", &path))?;
+            self.file(&path, &stat)
+        })?;
+        Ok(scan.manifest(full, nodes)?.artifact())
+    }
+
+    fn file(&self, full: &Path, stat: &Stat) -> Result<Node, StoreError> {
+        let name = full.strip_prefix(&self.root).ok().and_then(Path::to_str);
+        let name = name.ok_or_else(|| StoreError::unfit(full, Unfit::NotUtf8))?;
+        if let Some(digest) = self.stamps.get(name, Stamp::from(stat)) {
+            return Ok(node(stat, digest));
+        }
+        let (digest, stat) = self.stamps.hash(name, full)?;
+        Ok(node(&stat, digest))
+    }
+}
