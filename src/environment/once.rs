@@ -79,3 +79,81 @@ fn unique_name() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{:x}-{:x}", now.as_nanos(), std::process::id())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn whole(directory: &Path) -> bool {
+        directory.join("done").exists()
+    }
+
+    fn done(directory: &Path) -> Result<(), CommandError> {
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join("done"), "").unwrap();
+        Ok(())
+    }
+
+    fn names(place: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            place.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn many_threads_make_it_once() {
+        let place = tempfile::tempdir().unwrap();
+        let (makers, waiters) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let ask = || {
+            let waiting = || drop(waiters.fetch_add(1, Ordering::Relaxed));
+            make(place.path(), whole, waiting, |directory| {
+                makers.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(50));
+                done(directory)
+            })
+            .unwrap()
+        };
+        let made: Vec<PathBuf> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(makers.into_inner(), 1);
+        assert!(waiters.into_inner() > 0);
+        assert!(made.iter().all(|directory| *directory == made[0] && whole(directory)));
+        assert_eq!(published(place.path(), whole), Some(made[0].clone()));
+    }
+
+    #[test]
+    fn what_a_failed_or_killed_maker_left_is_not_trusted() {
+        let place = tempfile::tempdir().unwrap();
+        let failing = |directory: &Path| {
+            done(directory).unwrap();
+            Err(CommandError::missing("no"))
+        };
+        make(place.path(), whole, || {}, failing).unwrap_err();
+        assert_eq!(published(place.path(), whole), None);
+        // Killed between making the link and publishing it.
+        symlink("elsewhere", place.path().join("ready.elsewhere")).unwrap();
+        let made = make(place.path(), whole, || {}, done).unwrap();
+        let own = made.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut expected = vec![own, "lock".to_owned(), "ready".to_owned()];
+        expected.sort();
+        assert_eq!(names(place.path()), expected);
+    }
+
+    #[test]
+    fn what_is_no_longer_whole_is_made_again() {
+        let place = tempfile::tempdir().unwrap();
+        let first = make(place.path(), whole, || {}, done).unwrap();
+        fs::remove_file(first.join("done")).unwrap();
+        let second = make(place.path(), whole, || {}, done).unwrap();
+        assert_ne!(first, second);
+        assert!(!first.exists());
+        assert_eq!(make(place.path(), whole, || {}, |_| unreachable!("it is there")).unwrap(), second);
+    }
+}

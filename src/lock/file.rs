@@ -160,3 +160,6 @@ pub(super) fn exclusively(project: &Path) -> io::Result<fs::File> {
     file.lock()?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use mlctl_core::diag::{Diag, Source, Span};
 use mlctl_core::digest::Digest;
 
-use crate::error::CommandError;
+use crate::error::{CommandError, Kind};
+
+const UNREADABLE: &str = "requirements-unreadable";
+const UNSUPPORTED: &str = "requirement-unsupported";
 
 /// A described environment, as the spec has it.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +62,7 @@ pub(crate) fn read(project: &Path, spec: &Source, environment: &Described<'_>) -
     let mut reading = Reading { project, lines: Lines::default(), seen: BTreeSet::new() };
     if let Some((file, span)) = environment.requirements {
         let text = fs::read_to_string(project.join(file)).map_err(|error| {
-            let diag = Diag::error("requirements-unreadable", span, format!("cannot read `{file}`"))
+            let diag = Diag::error(UNREADABLE, span, format!("cannot read `{file}`"))
                 .label(error.to_string())
                 .help("the path is relative to the directory of mlctl.toml");
             CommandError::missing("").about(spec, vec![diag])
@@ -74,7 +78,7 @@ pub(crate) fn read(project: &Path, spec: &Source, environment: &Described<'_>) -
         };
         if let Some(reason) = diag {
             let message = format!("`packages` of `{}`: `{}`", environment.name, package.escape_debug());
-            let diag = Diag::error("requirement-unsupported", line.span, message).label(reason);
+            let diag = Diag::error(UNSUPPORTED, line.span, message).label(reason);
             return Err(CommandError::diags(spec.clone(), vec![diag]));
         }
         reading.lines.requirements.push(line.text);
@@ -110,20 +114,20 @@ impl Reading<'_> {
         let source = Source { name: path.display().to_string(), text };
         let mut diags = Vec::new();
         for line in logical_lines(&source.text) {
-            if let Some((included, role)) = included(&line.text, role) {
-                match self.include(path, included) {
-                    Ok((path, text)) => self.file(&path, text, role)?,
-                    Err(reason) => diags.push(
-                        Diag::error("requirements-unreadable", line.span, format!("cannot read `{included}`"))
-                            .label(reason),
-                    ),
-                }
-            } else if let Some(reason) = unsupported(&line.text) {
+            if let Some(reason) = unsupported(&line.text) {
                 diags.push(
-                    Diag::error("requirement-unsupported", line.span, "not supported in a locked environment")
+                    Diag::error(UNSUPPORTED, line.span, "not supported in a locked environment")
                         .label(reason)
                         .help("name a released version from an index; your own code belongs to the step's sources"),
                 );
+            } else if let Some((included, role)) = included(&line.text, role) {
+                match self.include(path, included) {
+                    Ok((path, text)) => self.file(&path, text, role)?,
+                    Err(error) => diags.push(
+                        Diag::error(UNREADABLE, line.span, format!("cannot read `{included}`"))
+                            .label(error.to_string()),
+                    ),
+                }
             } else if line.text.starts_with('-') {
                 let option = self.option(path, &line.text);
                 self.lines.options.push(option);
@@ -131,16 +135,18 @@ impl Reading<'_> {
                 self.lines.of(role).push(line.text);
             }
         }
-        if diags.is_empty() { Ok(()) } else { Err(CommandError::diags(source, diags)) }
+        if diags.is_empty() {
+            return Ok(());
+        }
+        let missing = diags.iter().all(|diag| diag.code == UNREADABLE);
+        let kind = if missing { Kind::Missing } else { Kind::Usage };
+        Err(CommandError::new(kind, "").about(&source, diags))
     }
 
     /// The path, relative to the project, and the text of a file that `from` includes.
-    fn include(&self, from: &Path, included: &str) -> Result<(PathBuf, String), String> {
-        if included.contains("://") {
-            return Err("a file of the network is not supported in a locked environment".to_owned());
-        }
+    fn include(&self, from: &Path, included: &str) -> io::Result<(PathBuf, String)> {
         let path = normal(&from.parent().unwrap_or(Path::new("")).join(included));
-        let text = fs::read_to_string(self.project.join(&path)).map_err(|error| error.to_string())?;
+        let text = fs::read_to_string(self.project.join(&path))?;
         Ok((path, text))
     }
 
@@ -260,13 +266,19 @@ pub(crate) fn absolute(option: &str, project: &Path) -> String {
 /// Why a line cannot be locked, if it cannot.
 fn unsupported(text: &str) -> Option<&'static str> {
     if text.starts_with('-') {
-        let (name, _) = split_option(text);
-        return matches!(name, "-e" | "--editable").then_some("an editable install changes with its directory");
+        return match split_option(text) {
+            ("-e" | "--editable", _) => Some("an editable install changes with its directory"),
+            ("-r" | "--requirement" | "-c" | "--constraint", file) if file.contains("://") => {
+                Some("a file of the network")
+            }
+            _ => None,
+        };
     }
     // What stands before a marker or an option of the requirement.
     let requirement = text.split(';').next().unwrap_or(text).split(" --").next().unwrap_or(text).trim();
-    let target = requirement.split_once('@').map_or(requirement, |(_, target)| target.trim());
-    if ["git+", "hg+", "svn+", "bzr+"].iter().any(|scheme| target.starts_with(scheme)) {
+    let after_name = requirement.split_once('@').map_or("", |(_, target)| target.trim());
+    let checkout = |target: &str| ["git+", "hg+", "svn+", "bzr+"].iter().any(|scheme| target.starts_with(scheme));
+    if checkout(requirement) || checkout(after_name) {
         return Some("a version-control checkout has no hash");
     }
     if requirement.contains("://") {
@@ -295,3 +307,6 @@ fn normal(path: &Path) -> PathBuf {
     }
     parts
 }
+
+#[cfg(test)]
+mod tests;
