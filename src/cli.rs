@@ -9,12 +9,23 @@ use crate::error::{CommandError, Kind};
 use crate::session::Session;
 use crate::ui::{Color, Format, Ui, Verbosity};
 
+mod artifacts;
+mod cancel;
 mod check;
 mod complete;
+mod completion;
+mod context;
 mod init;
 mod lock;
+mod logs;
+mod params;
 mod plan;
 mod run;
+mod runs;
+mod select;
+mod status;
+mod watch;
+mod why;
 
 /// Run ML workflows: the same spec as local processes, in containers, or on a cluster.
 #[derive(Debug, Parser)]
@@ -62,6 +73,33 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Bring mlctl.lock up to date: what environments and downloads are, exactly.
     Lock(lock::LockArgs),
+    /// List the params: types, defaults, what is allowed.
+    Params,
+    /// List the runs, the latest first.
+    Runs(runs::RunsArgs),
+    /// Show a run and its instances.
+    Status(status::StatusArgs),
+    /// Print what steps printed, also while they run.
+    Logs(logs::LogsArgs),
+    /// Follow a run to its end; the exit code is its result.
+    Watch(watch::WatchArgs),
+    /// List what a run made, or copy it out of the store.
+    #[command(subcommand)]
+    Artifacts(artifacts::ArtifactsCommand),
+    /// Explain why an instance ran, was reused, skipped or cancelled.
+    Why(why::WhyArgs),
+    /// End a run.
+    Cancel(cancel::CancelArgs),
+    /// List the contexts, or show one: where steps run.
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    /// Print a shell's completion script.
+    Completion(completion::CompletionArgs),
+    /// Write the man pages.
+    #[command(hide = true)]
+    Man(completion::ManArgs),
+    /// Print the version.
+    Version,
 }
 
 impl Command {
@@ -72,6 +110,18 @@ impl Command {
             Self::Run(args) => run::run(session, args),
             Self::Plan(args) => plan::plan(session, args),
             Self::Lock(args) => lock::lock(session, args),
+            Self::Params => params::params(session),
+            Self::Runs(args) => runs::runs(session, &args),
+            Self::Status(args) => status::status(session, &args),
+            Self::Logs(args) => logs::logs(session, &args),
+            Self::Watch(args) => watch::watch(session, &args),
+            Self::Artifacts(command) => artifacts::artifacts(session, &command),
+            Self::Why(args) => why::why(session, &args),
+            Self::Cancel(args) => cancel::cancel(session, &args),
+            Self::Context(command) => context::context(session, &command),
+            Self::Completion(args) => completion::completion(session, &args),
+            Self::Man(args) => completion::man(session, &args),
+            Self::Version => version(session),
         }
     }
 }
@@ -102,4 +152,14 @@ pub(crate) fn main() -> ExitCode {
         session.ui.error(&error);
         error.exit_code()
     })
+}
+
+fn version(session: &Session) -> Result<ExitCode, CommandError> {
+    let version = env!("CARGO_PKG_VERSION");
+    if session.ui.is_json() {
+        session.ui.json(&serde_json::json!({ "version": version, "contract": mlctl_core::action::CONTRACT }))?;
+    } else {
+        session.ui.result(&format!("mlctl {version}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -30,6 +30,8 @@ mod id;
 mod lease;
 mod read;
 mod state;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub(crate) use highlights::Highlights;

@@ -9,11 +9,12 @@ use mlctl_core::context::ContextLayer;
 use mlctl_core::diag::Source;
 use mlctl_core::digest::Digest;
 use mlctl_core::workflow::Workflow;
+use mlctl_exec::store::{Provenance, Store};
 use spec::Level;
 
 use crate::config::{Context, Layers, Origin};
 use crate::error::CommandError;
-use crate::record::Runs;
+use crate::record::{Run, Runs};
 use crate::ui::Ui;
 
 mod spec;
@@ -137,6 +138,12 @@ impl Session {
     }
 }
 
+/// What the spec of a run meant, as far as this mlctl understands it.
+pub(crate) fn workflow_of(run: &Run) -> Option<Workflow> {
+    let source = Source { name: SPEC.to_owned(), text: run.spec()? };
+    Some(spec::parse(&source).ok()?.workflow)
+}
+
 /// Where the store is: `$MLCTL_STORE`, else in the user's data directory.
 pub(crate) fn store_root() -> Result<PathBuf, CommandError> {
     let absolute = |path: OsString| std::path::absolute(path).ok();
@@ -150,6 +157,20 @@ pub(crate) fn store_root() -> Result<PathBuf, CommandError> {
                 .cause("none of $MLCTL_STORE, $XDG_DATA_HOME and $HOME is set")
                 .hint("set MLCTL_STORE to a directory on a local disk")
         })
+}
+
+/// Opens the store, and says what to do where that cannot be.
+pub(crate) fn open_store() -> Result<Store, CommandError> {
+    Store::open(&store_root()?).map_err(|error| {
+        CommandError::missing("cannot open the store")
+            .because(&error)
+            .hint("MLCTL_STORE names another place for it: a directory on a local disk")
+    })
+}
+
+/// Who made the result of a key, as far as the store remembers.
+pub(crate) fn provenance(key: &Digest) -> Option<Provenance> {
+    Some(Store::open(&store_root().ok()?).ok()?.peek(key)?.provenance)
 }
 
 /// The user's own config file.

@@ -103,8 +103,7 @@ impl Ui {
 
     /// Writes a result.
     pub(crate) fn result(&self, text: &str) -> Result<(), CommandError> {
-        let bytes = if self.stdout_color { text.into() } else { anstream::adapter::strip_str(text).to_string() };
-        self.result_bytes(bytes.as_bytes())
+        self.result_bytes(self.for_stdout(text).as_bytes())
     }
 
     /// Writes a result as it is: a step's log, an artifact.
@@ -114,6 +113,23 @@ impl Ui {
             io::ErrorKind::BrokenPipe => CommandError::new(Kind::ClosedPipe, ""),
             _ => CommandError::missing("cannot write to stdout").because(&error),
         })
+    }
+
+    /// Writes a result as it is, piece by piece, from a file of any size.
+    pub(crate) fn result_from(&self, from: &mut impl io::Read) -> Result<(), CommandError> {
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => self.result_bytes(&buffer[..read])?,
+                Err(error) => return Err(CommandError::missing("cannot read the file").because(&error)),
+            }
+        }
+    }
+
+    /// A text with or without its styles, as stdout wants it.
+    pub(crate) fn for_stdout(&self, text: &str) -> String {
+        if self.stdout_color { text.into() } else { anstream::adapter::strip_str(text).to_string() }
     }
 
     /// Writes a result as one JSON document.
@@ -211,4 +227,19 @@ pub(crate) fn count(number: u64, singular: &str) -> String {
 pub(crate) fn relative(path: &std::path::Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
+/// A number of bytes: `17 B`, `3.4 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut rest = bytes as f64;
+    let mut unit = "B";
+    for larger in units {
+        if rest < 1024.0 {
+            break;
+        }
+        rest /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{rest:.1} {unit}") }
 }

@@ -35,6 +35,18 @@ pub(super) fn environments() -> ArgValueCandidates {
     })
 }
 
+/// What steps make.
+pub(super) fn outputs() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let Some(project) = project() else { return Vec::new() };
+        let steps = project.workflow.steps.iter();
+        steps
+            .flat_map(|step| step.outputs.iter().map(|output| format!("{}.{}", step.name, output.name)))
+            .map(CompletionCandidate::new)
+            .collect()
+    })
+}
+
 /// Params, with `=` behind them.
 pub(super) fn params() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {

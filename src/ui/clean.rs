@@ -12,6 +12,8 @@ pub(crate) struct Cleaner {
     sequence: Vec<u8>,
     /// The beginning of a character that the last piece cut.
     cut: Vec<u8>,
+    /// A carriage return was read: what follows would overwrite the line, and begins a new one instead.
+    returned: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +45,15 @@ impl Cleaner {
     }
 
     fn next(&mut self, character: char, clean: &mut String) {
+        if std::mem::take(&mut self.returned) && character != '\n' && character != '\r' {
+            clean.push('\n');
+        }
         match self.state {
             State::Text => match character {
                 '\x1b' => self.begin(State::Escape),
                 '\u{9b}' => self.begin(State::Csi),
                 '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => self.begin(State::Message),
+                '\r' => self.returned = true,
                 '\n' | '\t' => clean.push(character),
                 _ if character.is_control() => {}
                 _ => clean.push(character),
@@ -153,7 +159,8 @@ mod tests {
         assert_eq!(clean("\x1b[2J\x1b[Hx\x1b[?25l\x1b[6n\x1b[>4m"), "x");
         assert_eq!(clean("\x1b]0;title\x07x\x1b]52;c;aGk=\x1b\\y\x1bP+q\x1b\\z"), "xyz");
         assert_eq!(clean("\u{9b}2Jx\u{9d}0;t\u{9c}y\u{85}z"), "xyz");
-        assert_eq!(clean("a\x07\x08\x0c\r\x7f\x00b\x1bc\x1b(0c\x1b#8d"), "abcd");
+        assert_eq!(clean("a\x07\x08\x0c\x7f\x00b\x1bc\x1b(0c\x1b#8d"), "abcd");
+        assert_eq!(clean("10%\r\r20%\r\nend\r"), "10%\n20%\nend");
     }
 
     #[test]
