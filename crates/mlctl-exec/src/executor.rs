@@ -7,9 +7,9 @@ mod render;
 mod value;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,9 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::cancel::Cancel;
 use crate::family::{Families, Family};
+use crate::logs::Log;
+use crate::redact;
+use crate::sandbox::{self, Writable};
 use crate::slot::{Slot, Slots};
-use crate::spawn::{self, Ending, Invocation, Limits};
+use crate::spawn::{Ending, Invocation, Limits};
 use crate::store::{Entry, Provenance, Store};
+use crate::warden::Warden;
 
 /// How an environment is entered.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -71,9 +75,12 @@ pub struct Executor {
     store: Arc<Store>,
     slots: Slots,
     families: Arc<Families>,
+    warden: Option<Warden>,
     /// Marks the processes of this executor; each attempt adds its number.
     nonce: String,
     attempts: AtomicU64,
+    /// Variables of this process that steps receive.
+    passed: Vec<(&'static str, OsString)>,
 }
 
 impl Executor {
@@ -85,9 +92,18 @@ impl Executor {
             store,
             slots: Slots::default(),
             families: Arc::new(Families::adopt()),
+            warden: None,
             nonce: random_name(),
             attempts: AtomicU64::new(0),
+            passed: environ::passed(),
         }
+    }
+
+    /// With a warden, that ends what is left of the attempts when this process is killed.
+    #[must_use]
+    pub fn guarded_by(mut self, warden: Warden) -> Self {
+        self.warden = Some(warden);
+        self
     }
 
     /// Runs `task`. `started` is called once its command runs. Blocks until the command and everything it started is
@@ -103,15 +119,15 @@ impl Executor {
                 return Report { result: Err(StepFailure::Executor { reason }), millis: 0 };
             }
         };
-        let mut attempt = Attempt { executor: self, task, place, cancel, slot: &slot, millis: 0, dirty: false };
+        let mut attempt = Attempt { executor: self, task, place, cancel, slot, millis: 0, dirty: false };
         let result = attempt.run(started);
-        let (millis, dirty) = (attempt.millis, attempt.dirty);
+        let Attempt { slot, millis, dirty, .. } = attempt;
         if dirty || result.is_err() {
             slot.discard();
         } else {
             self.slots.give_back(slot);
         }
-        Report { result, millis }
+        Report { result: result.map_err(|failure| without_secrets(failure, place)), millis }
     }
 }
 
@@ -121,7 +137,7 @@ struct Attempt<'a> {
     task: &'a Task,
     place: &'a Place,
     cancel: &'a Cancel,
-    slot: &'a Slot,
+    slot: Slot,
     millis: u64,
     /// Whether its directory may not be used again.
     dirty: bool,
@@ -129,19 +145,18 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     fn run(&mut self, started: &mut dyn FnMut()) -> Result<Arc<ActionResult>, StepFailure> {
+        let Self { executor, task, place, .. } = *self;
+        let number = executor.attempts.fetch_add(1, Ordering::Relaxed);
+        let nonce = format!("{}.{number}.", executor.nonce);
+        let paths = inputs::place(task, &executor.store, &self.slot.bundle)?;
+        let env = environ::build(task, place, &self.slot.bundle, &paths, &executor.passed, &nonce)?;
+        let argv = task.command.iter().map(|argument| render::template(argument, &paths)).collect();
+        self.exec(Invocation { argv, env }, nonce, started)?;
         let bundle = &self.slot.bundle;
-        let number = self.executor.attempts.fetch_add(1, Ordering::Relaxed);
-        let nonce = format!("{}.{number}.", self.executor.nonce);
-        let paths = inputs::place(self.task, &self.executor.store, bundle)?;
-        let env = environ::build(self.task, self.place, bundle, &paths, &nonce)?;
-        let argv = self.task.command.iter().map(|argument| render::template(argument, &paths)).collect();
-        let invocation = Invocation { argv, env };
-        self.exec(&invocation, nonce, started)?;
         if !bundle.is_intact() {
-            self.dirty = true;
-            return Err(StepFailure::Executor { reason: "the step replaced its own working directory".to_owned() });
+            return Err(StepFailure::Executor { reason: "the step replaced its own directories".to_owned() });
         }
-        let result = outputs::collect(self.task, self.place, &self.executor.store, bundle, &paths, self.millis)?;
+        let result = outputs::collect(task, place, &executor.store, bundle, &paths, self.millis)?;
         self.record(Arc::new(result))
     }
 
@@ -159,17 +174,26 @@ impl Attempt<'_> {
         recorded.map(|entry| entry.result).map_err(|error| StepFailure::Executor { reason: chain(&error) })
     }
 
-    fn exec(&mut self, invocation: &Invocation, nonce: String, started: &mut dyn FnMut()) -> Result<(), StepFailure> {
-        let work = &self.slot.bundle.work;
-        let log = open_log(&self.place.log)
+    fn exec(&mut self, invocation: Invocation, nonce: String, started: &mut dyn FnMut()) -> Result<(), StepFailure> {
+        let Executor { families, warden, .. } = self.executor;
+        if let Some(pid) = warden.as_ref().and_then(|warden| warden.start(&self.executor.nonce)) {
+            families.except(pid);
+        }
+        let note = |slot, group| warden.iter().for_each(|warden| warden.note(slot, group));
+        let (log, output) = Log::open(&self.place.log, &self.place.secrets)
             .map_err(|error| failed(&format!("cannot write the log `{}`", self.place.log.display()), &error))?;
-        let running = spawn::spawn(invocation, work, &log).map_err(|reason| StepFailure::NotStarted { reason })?;
+        let (writable, work) = (self.writable(), self.slot.bundle.work.clone());
+        let running = self.slot.starter.start(invocation, work, output, writable);
+        let running = running.map_err(|reason| StepFailure::NotStarted { reason })?;
+        note(self.slot.number, Some(running.pid()));
         started();
         let since = running.since();
-        let family = Family::new(self.executor.families.clone(), nonce);
+        let family = Family::new(families.clone(), nonce);
         let limits = Limits { timeout: self.task.timeout, grace: self.place.grace, cancel: self.cancel };
         let ending = running.wait(&limits, &family);
         self.millis = millis(since.elapsed());
+        note(self.slot.number, None);
+        log.finish();
         let (ending, left_some) = ending.map_err(|error| failed("cannot wait for the command", &error))?;
         self.dirty |= left_some;
         match ending {
@@ -182,16 +206,30 @@ impl Attempt<'_> {
             },
         }
     }
+
+    fn writable(&self) -> Option<Writable> {
+        let Place { log, caches, checkpoint, .. } = &self.place;
+        if !self.place.sandbox || !sandbox::is_available() {
+            return None;
+        }
+        let bundle = &self.slot.bundle;
+        let own = [&bundle.work, &bundle.outputs, &bundle.home, &bundle.temporary];
+        let mut trees: Vec<PathBuf> = own.into_iter().cloned().collect();
+        trees.extend(self.task.caches.iter().map(|name| caches.join(name)));
+        trees.extend(self.task.checkpoint.then(|| checkpoint.clone()));
+        Some(Writable { trees, logs: log.parent().map(PathBuf::from).unwrap_or_default() })
+    }
 }
 
-fn open_log(path: &Path) -> io::Result<File> {
-    let open = || OpenOptions::new().append(true).create(true).open(path);
-    match (open(), path.parent()) {
-        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(parent)?;
-            open()
-        }
-        (opened, _) => opened,
+/// A reason may quote what the step wrote.
+fn without_secrets(failure: StepFailure, place: &Place) -> StepFailure {
+    let clean = |reason| redact::text(&place.secrets, reason);
+    match failure {
+        StepFailure::NotStarted { reason } => StepFailure::NotStarted { reason: clean(reason) },
+        StepFailure::BadOutput { output, reason } => StepFailure::BadOutput { output, reason: clean(reason) },
+        StepFailure::BadInput { input, reason } => StepFailure::BadInput { input, reason: clean(reason) },
+        StepFailure::Executor { reason } => StepFailure::Executor { reason: clean(reason) },
+        other => other,
     }
 }
 

@@ -6,12 +6,17 @@ pub mod executor;
 mod family;
 pub mod gc;
 pub mod hash;
+pub mod job;
+mod logs;
 pub mod manifest;
 mod redact;
+pub mod sandbox;
 mod slot;
 pub mod sources;
 mod spawn;
 pub mod store;
+pub mod warden;
 
 pub use cancel::Cancel;
 pub use executor::{Executor, Place, Realised, Report};
+pub use warden::Warden;

@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use mlctl_core::digest::Digest;
 
 use crate::bundle::Bundle;
+use crate::spawn::Starter;
 use crate::store::{Store, remove_tree};
 use tree::Tree;
 
@@ -22,16 +23,20 @@ pub(crate) struct Slot {
     pub(crate) bundle: Bundle,
     /// The directory that was asked for, and the sources: who may have it next.
     known: (PathBuf, Digest),
+    /// Its own among all slots that this process ever has.
+    pub(crate) number: u64,
+    /// Starts its commands.
+    pub(crate) starter: Starter,
     /// The working directory as it was made.
     pristine: Tree,
 }
 
 impl Slot {
-    fn make(store: &Store, bundle: Bundle, known: (PathBuf, Digest)) -> io::Result<Self> {
+    fn make(store: &Store, (number, bundle): (u64, Bundle), known: (PathBuf, Digest)) -> io::Result<Self> {
         let sources = store.manifest(&known.1).map_err(io::Error::other)?;
         store.checkout(&sources, &bundle.work).map_err(io::Error::other)?;
         let pristine = Tree::record(&bundle.work)?;
-        Ok(Self { bundle, known, pristine })
+        Ok(Self { bundle, known, number, starter: Starter::default(), pristine })
     }
 
     /// Undoes what an attempt did. `false`: that is not possible, make a new one.
@@ -66,15 +71,16 @@ impl Slots {
     }
 
     /// An empty bundle with a name that was never used before.
-    fn new_bundle(&self, directory: &Path) -> io::Result<Bundle> {
+    fn new_bundle(&self, directory: &Path) -> io::Result<(u64, Bundle)> {
         fs::create_dir_all(directory)?;
         let directory = fs::canonicalize(directory)?;
         loop {
-            let bundle = Bundle::at(directory.join(self.next.fetch_add(1, Ordering::Relaxed).to_string()));
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let bundle = Bundle::at(directory.join(number.to_string()));
             match bundle.create() {
                 // Of a process that was killed.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                created => return created.map(|()| bundle),
+                created => return created.map(|()| (number, bundle)),
             }
         }
     }

@@ -5,6 +5,7 @@
 //! parent's page tables, which makes starting a step many times dearer as mlctl grows.
 
 mod program;
+mod starter;
 mod wait;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+pub(crate) use starter::Starter;
 pub(crate) use wait::{Ending, Limits, Running};
 
 /// A command, rendered.
@@ -30,7 +32,7 @@ impl Invocation {
 }
 
 /// Starts `invocation` in `directory`, with both streams to `output`. The error is the reason, for people.
-pub(crate) fn spawn(invocation: &Invocation, directory: &Path, output: &File) -> Result<Running, String> {
+fn spawn(invocation: &Invocation, directory: &Path, output: &File) -> Result<Running, String> {
     let nothing = OsString::new();
     let first = invocation.argv.first().unwrap_or(&nothing);
     let path = invocation.variable("PATH").unwrap_or(&nothing);

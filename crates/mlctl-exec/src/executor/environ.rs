@@ -30,6 +30,11 @@ const NETWORK: [&str; 13] = [
     "PIP_CERT",
 ];
 
+/// The variables of this process that steps receive.
+pub(crate) fn passed() -> Vec<(&'static str, OsString)> {
+    NETWORK.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))).collect()
+}
+
 type Variables = Vec<(OsString, OsString)>;
 
 /// All variables of the attempt; of a name that comes twice the last counts. Makes the directories and the params file
@@ -39,6 +44,7 @@ pub(crate) fn build(
     place: &Place,
     bundle: &Bundle,
     paths: &Paths,
+    passed: &[(&str, OsString)],
     nonce: &str,
 ) -> Result<Variables, StepFailure> {
     let mut env = Variables::with_capacity(32);
@@ -48,10 +54,8 @@ pub(crate) fn build(
     set("LANG", "C.UTF-8".as_ref());
     set("TZ", "UTC".as_ref());
     set("PYTHONHASHSEED", "0".as_ref());
-    for name in NETWORK {
-        if let Some(value) = std::env::var_os(name) {
-            set(name, &value);
-        }
+    for (name, value) in passed {
+        set(name, value);
     }
     set("PATH", &path(place));
     for (name, value) in &place.environment.env {

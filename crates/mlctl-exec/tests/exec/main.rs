@@ -3,4 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod basics;
+mod confinement;
+mod endings;
+mod faults;
+mod orphans;
+mod redaction;
 mod support;

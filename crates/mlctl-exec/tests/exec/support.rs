@@ -14,9 +14,12 @@ use mlctl_core::value::Type;
 use mlctl_core::workflow::Resources;
 use mlctl_exec::manifest::{Entry, Manifest, Node};
 use mlctl_exec::store::Store;
-use mlctl_exec::{Cancel, Executor, Place, Realised, Report};
+use mlctl_exec::{Cancel, Executor, Place, Realised, Report, Warden};
 
-/// A directory of its own with a store and an executor. Not below /tmp, which steps may write.
+/// The program that the executors of tests start as their warden.
+pub(crate) const WARDEN: &str = env!("CARGO_BIN_EXE_mlctl-exec");
+
+/// A directory of its own with a store and an executor.
 pub(crate) struct Bench {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) store: Arc<Store>,
@@ -26,9 +29,14 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let directory = tempfile::tempdir_in(outside_tmp()).unwrap();
         let store = Arc::new(Store::open(&directory.path().join("store")).unwrap());
-        Self { executor: Executor::new(store.clone()), store, directory, logs: AtomicU32::new(0) }
+        Self {
+            executor: Executor::new(store.clone()).guarded_by(Warden::program(WARDEN.into())),
+            store,
+            directory,
+            logs: AtomicU32::new(0),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -91,6 +99,17 @@ impl Bench {
     pub(crate) fn output(&self, done: &Done, name: &str) -> Vec<u8> {
         fs::read(self.store.object_path(&done.result().artifacts[name])).unwrap()
     }
+}
+
+/// Steps may write below /tmp, so that is no place for a store to protect, and this repository may stand there.
+fn outside_tmp() -> PathBuf {
+    let usual = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    if !usual.starts_with("/tmp") && !usual.starts_with("/var/tmp") {
+        return usual;
+    }
+    let other = std::env::home_dir().unwrap().join(".cache/mlctl-tests");
+    fs::create_dir_all(&other).unwrap();
+    other
 }
 
 /// An attempt that ended.
