@@ -142,5 +142,5 @@ fn kill_marked(nonce: &str) -> bool {
     let Ok(entries) = fs::read_dir("/proc") else { return false };
     let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let marked = names.filter_map(Pid::from_raw).filter(|pid| *pid != getpid() && has_nonce(*pid, nonce));
-    marked.fold(false, |any, pid| kill_process(pid, Signal::KILL).is_ok() || any)
+    marked.filter(|pid| kill_process(*pid, Signal::KILL).is_ok()).count() > 0
 }
