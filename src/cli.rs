@@ -15,6 +15,7 @@ mod check;
 mod complete;
 mod completion;
 mod context;
+mod gc;
 mod init;
 mod lock;
 mod logs;
@@ -90,6 +91,8 @@ enum Command {
     Why(why::WhyArgs),
     /// End a run.
     Cancel(cancel::CancelArgs),
+    /// Remove old runs, and from the store what nothing needs.
+    Gc(gc::GcArgs),
     /// List the contexts, or show one: where steps run.
     #[command(subcommand)]
     Context(context::ContextCommand),
@@ -118,6 +121,7 @@ impl Command {
             Self::Artifacts(command) => artifacts::artifacts(session, &command),
             Self::Why(args) => why::why(session, &args),
             Self::Cancel(args) => cancel::cancel(session, &args),
+            Self::Gc(args) => gc::gc(session, &args),
             Self::Context(command) => context::context(session, &command),
             Self::Completion(args) => completion::completion(session, &args),
             Self::Man(args) => completion::man(session, &args),

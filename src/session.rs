@@ -60,11 +60,13 @@ impl Session {
 
     /// The project's directory: the nearest one with an `mlctl.toml`, from here upwards.
     pub(crate) fn root(&self) -> Result<PathBuf, CommandError> {
-        let start = std::path::absolute(&self.start)
-            .and_then(|start| if start.is_dir() { Ok(start) } else { Err(std::io::ErrorKind::NotADirectory.into()) })
-            .map_err(|error| {
-                CommandError::usage(format!("there is no directory `{}`", self.start.display())).because(&error)
-            })?;
+        let no_directory = |error: std::io::Error| {
+            CommandError::usage(format!("there is no directory `{}`", self.start.display())).because(&error)
+        };
+        if !std::fs::metadata(&self.start).map_err(no_directory)?.is_dir() {
+            return Err(CommandError::usage(format!("`{}` is not a directory", self.start.display())));
+        }
+        let start = std::path::absolute(&self.start).map_err(no_directory)?;
         let root = start.ancestors().find(|dir| dir.join(SPEC).is_file());
         root.map(Path::to_owned).ok_or_else(|| {
             CommandError::usage(format!("there is no `{SPEC}` in {} or any directory above it", start.display()))

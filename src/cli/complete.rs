@@ -8,8 +8,6 @@ use crate::ui::{Color, Format, Ui, Verbosity};
 
 /// How many runs are worth offering.
 const RUNS: usize = 20;
-/// How many instances of a step are worth offering.
-const INSTANCES: usize = 200;
 
 /// The contexts there are.
 pub(super) fn contexts() -> ArgValueCandidates {

@@ -81,6 +81,15 @@ impl Runs {
         }
     }
 
+    /// Removes what no run needs: directories that never became runs or were runs, and texts of specs.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        let home = home(&self.project);
+        let used: HashSet<String> = self.list().map(|run| run.meta.spec.to_hex()).collect();
+        let is_left_over = |name: &str| name.starts_with('.');
+        remove_old(&home.join("runs"), is_left_over)?;
+        remove_old(&home.join("specs"), |name| !used.contains(name))
+    }
+
     fn get(&self, id: &str) -> Result<Run, CommandError> {
         Run::open(&self.project, id)
     }
@@ -194,6 +203,14 @@ impl Run {
         Ok(())
     }
 
+    /// Removes its record. What it made stays in the store.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        // Gone at once for every reader, whatever becomes of this process.
+        let trash = self.dir.with_file_name(format!(".{}.removed", self.id()));
+        fs::rename(&self.dir, &trash)?;
+        fs::remove_dir_all(trash)
+    }
+
     /// Where the events and logs are: a run in which nothing had to be done has those of the one that it reused.
     fn record_dir(&self) -> PathBuf {
         match &self.meta.reused {
@@ -238,6 +255,23 @@ impl Run {
         let modified = fs::metadata(self.dir.join("events.jsonl")).and_then(|events| events.modified());
         modified.map_or(self.meta.started, millis)
     }
+}
+
+/// Removes what has such a name and is older than a day: what is younger may be in the making.
+fn remove_old(dir: &Path, condemned: impl Fn(&str) -> bool) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let modified = entry.metadata()?.modified()?;
+        let old = modified.elapsed().is_ok_and(|age| age.as_secs() > 24 * 60 * 60);
+        if old && entry.file_name().to_str().is_some_and(&condemned) {
+            if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+        }
+    }
+    Ok(())
 }
 
 /// Milliseconds since the Unix epoch.

@@ -1,0 +1,96 @@
+//! `mlctl gc`
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use mlctl_exec::gc::{GcReport, Keep};
+use serde_json::json;
+
+use crate::error::CommandError;
+use crate::record::{Run, Runs};
+use crate::session::{Session, open_store};
+use crate::ui::{count, size};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The arguments of `mlctl gc`.
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Keep the latest N runs of this project, and their results.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    keep: u32,
+    /// Keep what any project used in the last N days.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    days: u32,
+    /// Only say what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Removes old runs, and from the store what nothing refers to any more. Safe beside runs.
+pub(super) fn gc(session: &Session, args: &GcArgs) -> Result<ExitCode, CommandError> {
+    // Where there is no project, there is a store all the same.
+    let runs = session.root().ok().map(|root| Runs::open(&root)).transpose()?;
+    let (kept, old) = runs.as_ref().map(|runs| divide(runs, args.keep as usize)).unwrap_or_default();
+    let mut keep = Keep { unused_for: DAY * args.days, ..Keep::default() };
+    for run in &kept {
+        for instance in run.fold().instances.into_values() {
+            keep.keys.extend(instance.key);
+            keep.artifacts.extend(instance.result.iter().flat_map(|result| result.artifacts.values().copied()));
+        }
+    }
+    let store = open_store()?;
+    let report = mlctl_exec::gc::gc(&store, &keep, SystemTime::now(), args.dry_run)
+        .map_err(|error| CommandError::missing("cannot clean the store").because(&error))?;
+    if !args.dry_run {
+        remove_runs(&old, runs.as_ref())?;
+    }
+    tell(session, args, old.len(), &report)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The runs that stay, with those that they reused as a whole, and the others.
+fn divide(runs: &Runs, keep: usize) -> (Vec<Run>, Vec<Run>) {
+    let all: Vec<Run> = runs.list().collect();
+    let stays = |at: usize, run: &Run| at < keep || run.ended().is_none();
+    let mut ids: HashSet<String> = HashSet::new();
+    for (_, run) in all.iter().enumerate().filter(|(at, run)| stays(*at, run)) {
+        ids.insert(run.id().to_owned());
+        ids.extend(run.meta.reused.clone());
+    }
+    all.into_iter().partition(|run| ids.contains(run.id()))
+}
+
+fn remove_runs(old: &[Run], runs: Option<&Runs>) -> Result<(), CommandError> {
+    for run in old {
+        run.remove().map_err(|error| {
+            CommandError::missing(format!("cannot remove the record of run `{}`", run.id())).because(&error)
+        })?;
+    }
+    runs.map_or(Ok(()), Runs::sweep)
+        .map_err(|error| CommandError::missing("cannot clean the project's records").because(&error))
+}
+
+fn tell(session: &Session, args: &GcArgs, runs: usize, report: &GcReport) -> Result<(), CommandError> {
+    if session.ui.is_json() {
+        return session.ui.json(&json!({
+            "dry_run": args.dry_run,
+            "runs": runs,
+            "objects": report.objects,
+            "entries": report.entries,
+            "bytes": report.bytes,
+            "kept_objects": report.kept_objects,
+            "kept_entries": report.kept_entries,
+        }));
+    }
+    session.ui.result(&format!(
+        "{} {}, {} and {} of the store: {}\n",
+        if args.dry_run { "would remove" } else { "removed" },
+        count(runs as u64, "run"),
+        count(report.entries, "result"),
+        count(report.objects, "object"),
+        size(report.bytes),
+    ))
+}

@@ -1,0 +1,71 @@
+//! `tests/cli/<case>/`: a project, and in `session.txt` what a user typed there and what came back.
+//!
+//! After a line `$ command` stand the lines of stdout, then those of stderr with `! ` before them, then `? code` unless
+//! it is 0. What differs from run to run is written as `[RUN]`, `[TIME]`, `[DIGEST]`, `[DIR]`; columns are two spaces
+//! apart. `SNAPSHOTS=overwrite cargo test --test it cli` writes what comes back now.
+
+use std::fs;
+use std::path::Path;
+
+use snapbox::{Assert, Data, Redactions};
+
+use crate::support::{Ended, Project, mlctl};
+
+#[test]
+fn sessions_are_as_written() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli");
+    let mut cases: Vec<_> = fs::read_dir(cases).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    assert!(!cases.is_empty());
+    let failed: Vec<String> = cases.iter().filter_map(|case| check(case).err()).collect();
+    assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+}
+
+fn check(case: &Path) -> Result<(), String> {
+    let path = case.join("session.txt");
+    let written = fs::read_to_string(&path).unwrap();
+    let project = Project::copy_of(case);
+    fs::remove_file(project.root().join("session.txt")).unwrap();
+    let redactions = redactions(&project);
+    let mut session = String::new();
+    for line in written.lines().filter(|line| line.starts_with("$ ")) {
+        let mut shell = project.command("sh");
+        let path = format!("{}:{}", mlctl().parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let ended = shell.args(["-c", &line[2..]]).env("PATH", path).output().unwrap().into();
+        session += &redactions.redact(&transcript(line, &ended));
+    }
+    let assert = Assert::new().action_env("SNAPSHOTS");
+    assert.try_eq(Some(&case.display()), Data::from(session), Data::read_from(&path, None)).map_err(|e| e.to_string())
+}
+
+fn transcript(line: &str, ended: &Ended) -> String {
+    let mut text = format!("{line}\n");
+    for line in ended.stdout.lines() {
+        text += &format!("{}\n", columns(line));
+    }
+    for line in ended.stderr.lines() {
+        text += format!("! {line}").trim_end();
+        text.push('\n');
+    }
+    if ended.code != 0 {
+        text += &format!("? {}\n", ended.code);
+    }
+    text + "\n"
+}
+
+/// Columns two spaces apart: how wide they are depends on what differs from run to run.
+fn columns(line: &str) -> String {
+    let indent = line.len() - line.trim_start().len();
+    let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    format!("{}{}", &line[..indent], cells.join("  "))
+}
+
+fn redactions(project: &Project) -> Redactions {
+    let regex = |text: &str| regex::Regex::new(text).unwrap();
+    let mut redactions = Redactions::new();
+    redactions.insert("[RUN]", regex(r"\b(?<redacted>[b-df-hjkmnp-tv-xz][b-df-hjkmnp-tv-xz2-9]{7})\b")).unwrap();
+    redactions.insert("[TIME]", regex(r"\b(?<redacted>[0-9]+ms|[0-9]+\.[0-9]s|[0-9]+m[0-9]{2}s)\b")).unwrap();
+    redactions.insert("[DIGEST]", regex(r"\b(?<redacted>[0-9a-f]{64}|[0-9a-f]{12})\b")).unwrap();
+    redactions.insert("[DIR]", project.root()).unwrap();
+    redactions
+}
