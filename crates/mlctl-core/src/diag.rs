@@ -1,6 +1,10 @@
 //! Diagnostics: what is wrong with a text, where, and what to do. The binary renders them in the style of rustc.
 
+mod render;
+
 use std::ops::Range;
+
+pub use render::render;
 
 /// A place in a source text: byte offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -74,6 +78,11 @@ impl Diag {
             related: Vec::new(),
             help: None,
         }
+    }
+
+    /// A warning at `span`.
+    pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, span, message) }
     }
 
     /// With words at the underline.

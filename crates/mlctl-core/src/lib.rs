@@ -4,10 +4,14 @@
 //! The data flows one way: spec (as written) -> [`workflow`] (validated) -> plan -> scheduler -> [`event`]s.
 
 pub mod action;
+pub mod condition;
 pub mod context;
 pub mod diag;
 pub mod digest;
 pub mod event;
+pub mod params;
+pub mod schema;
+pub mod spec;
 pub mod template;
 pub mod value;
 pub mod workflow;
