@@ -9,9 +9,16 @@ pub mod context;
 pub mod diag;
 pub mod digest;
 pub mod event;
+pub mod gate;
+pub mod graph;
+pub mod key;
 pub mod params;
+pub mod plan;
+pub mod scheduler;
 pub mod schema;
 pub mod spec;
 pub mod template;
 pub mod value;
 pub mod workflow;
+
+pub use graph::instance_id;

@@ -1,0 +1,440 @@
+//! The graph of a run: instances, what each depends on, and how it grows.
+//!
+//! Everything is a dense index. A reference that gathers does not become an edge per member: its members form one
+//! [`Group`], shared by all that gather the same, so 1,000 consumers of 1,000 members are 2,000 links. A step whose
+//! instances are not known yet is held by a *placeholder*: an instance named like the step, which depends on the
+//! sources of the step's axes. It dissolves when the step expands, or ends like any other instance when it cannot.
+
+use std::collections::HashMap;
+
+use crate::value::Value;
+use crate::workflow::StepIx;
+
+pub(crate) mod id;
+mod links;
+mod values;
+
+pub use id::{encode, instance_id};
+pub use links::Links;
+pub use values::{TextIx, ValueIx, Values};
+
+/// Index of an instance in its [`Graph`]. Placeholders have one too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceIx(pub u32);
+
+/// Index of a [`Group`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupIx(pub u32);
+
+/// What one edge of an instance leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dep {
+    /// One instance.
+    Instance(InstanceIx),
+    /// Several, or some that are not known yet.
+    Group(GroupIx),
+    /// No instance matches.
+    None,
+}
+
+/// The instances that one reference gathers, in matrix order.
+#[derive(Debug, Clone, Default)]
+pub struct Group {
+    /// Those known.
+    pub members: Vec<InstanceIx>,
+    /// Whether more may come: the step has not expanded yet.
+    pub open: bool,
+}
+
+/// A reference from a step to another, with the axes that select the producer's instances.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// The step referred to.
+    pub producer: StepIx,
+    /// Which of the producer's projections.
+    projection: u32,
+    /// The projection's key.
+    key: Vec<KeyPart>,
+}
+
+/// Where one part of a projection's key comes from.
+#[derive(Debug, Clone, Copy)]
+enum KeyPart {
+    /// The consumer's value on this axis.
+    Axis(usize),
+    /// A pick.
+    Fixed(TextIx),
+}
+
+/// A producer's instances, indexed by some of its axes.
+#[derive(Debug, Clone)]
+struct Projection {
+    /// Positions of the axes, ascending.
+    axes: Vec<usize>,
+    /// By the texts of the values on those axes.
+    index: HashMap<Box<[TextIx]>, Dep>,
+}
+
+/// Which instances a step has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Members {
+    /// None: the targets do not need the step.
+    Absent,
+    /// Known when the placeholder dissolves.
+    Unknown(InstanceIx),
+    /// These: from `first` on.
+    Known {
+        /// The first.
+        first: InstanceIx,
+        /// How many.
+        len: u32,
+    },
+    /// It never expanded: the placeholder stands for the whole step.
+    StoodIn(InstanceIx),
+}
+
+#[derive(Debug, Clone)]
+struct StepNode {
+    name: Box<str>,
+    axes: Vec<Box<str>>,
+    members: Members,
+    /// Values of the known members, a row each.
+    coords: Vec<ValueIx>,
+    edges: Vec<Edge>,
+    /// What the members depend on, a row each.
+    deps: Vec<Dep>,
+    /// What the placeholder depends on.
+    sources: Vec<Dep>,
+    projections: Vec<Projection>,
+}
+
+/// The instances of a run and their dependencies.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// The values on the axes.
+    pub values: Values,
+    steps: Vec<StepNode>,
+    /// The step of each instance, and its row there; [`PLACEHOLDER`] for a placeholder.
+    instances: Vec<(StepIx, u32)>,
+    groups: Vec<Group>,
+    dependents: Links,
+    grouped: Links,
+    waiting: Links,
+}
+
+const PLACEHOLDER: u32 = u32::MAX;
+
+impl Graph {
+    /// A graph of steps without instances, in the order of their [`StepIx`].
+    pub fn new(values: Values, steps: impl IntoIterator<Item = (String, Vec<String>)>) -> Self {
+        let node = |(name, axes): (String, Vec<String>)| StepNode {
+            name: name.into(),
+            axes: axes.into_iter().map(Into::into).collect(),
+            members: Members::Absent,
+            coords: Vec::new(),
+            edges: Vec::new(),
+            deps: Vec::new(),
+            sources: Vec::new(),
+            projections: Vec::new(),
+        };
+        Self { values, steps: steps.into_iter().map(node).collect(), ..Self::default() }
+    }
+
+    /// How many instances and placeholders there are: their indices are dense.
+    pub fn len(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty()
+    }
+
+    /// How many groups there are.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// A group.
+    pub fn group(&self, group: GroupIx) -> &Group {
+        &self.groups[group.0 as usize]
+    }
+
+    /// The step of an instance.
+    pub fn step(&self, instance: InstanceIx) -> StepIx {
+        self.instances[instance.0 as usize].0
+    }
+
+    /// Whether it holds the place of instances that are not known.
+    pub fn is_placeholder(&self, instance: InstanceIx) -> bool {
+        self.instances[instance.0 as usize].1 == PLACEHOLDER
+    }
+
+    /// The place of an instance among its step's; 0 for a placeholder.
+    pub fn row(&self, instance: InstanceIx) -> u32 {
+        let row = self.instances[instance.0 as usize].1;
+        if row == PLACEHOLDER { 0 } else { row }
+    }
+
+    /// Which instances a step has.
+    pub fn members(&self, step: StepIx) -> Members {
+        self.steps[step.0 as usize].members
+    }
+
+    /// The known instances of a step, its placeholder left out.
+    pub fn instances_of(&self, step: StepIx) -> impl DoubleEndedIterator<Item = InstanceIx> + use<> {
+        let (first, len) = match self.members(step) {
+            Members::Known { first, len } => (first.0, len),
+            _ => (0, 0),
+        };
+        (first..first + len).map(InstanceIx)
+    }
+
+    /// The names of a step's axes.
+    pub fn axes(&self, step: StepIx) -> &[Box<str>] {
+        &self.steps[step.0 as usize].axes
+    }
+
+    /// The values of an instance on its step's axes; none for a placeholder.
+    pub fn coords(&self, instance: InstanceIx) -> &[ValueIx] {
+        let (step, row) = self.instances[instance.0 as usize];
+        let node = &self.steps[step.0 as usize];
+        if row == PLACEHOLDER {
+            return &[];
+        }
+        let width = node.axes.len();
+        &node.coords[row as usize * width..][..width]
+    }
+
+    /// The axes of an instance with their values.
+    pub fn matrix(&self, instance: InstanceIx) -> impl Iterator<Item = (&str, &Value)> {
+        let axes = self.axes(self.step(instance)).iter().map(AsRef::as_ref);
+        axes.zip(self.coords(instance).iter().map(|&value| self.values.value(value)))
+    }
+
+    /// The id people see.
+    pub fn id(&self, instance: InstanceIx) -> String {
+        let step = self.step(instance);
+        let texts = self.coords(instance).iter().map(|&value| self.values.text(self.values.text_ix(value)));
+        id::join(&self.steps[step.0 as usize].name, self.axes(step).iter().map(AsRef::as_ref).zip(texts))
+    }
+
+    /// The name of a step.
+    pub fn step_name(&self, step: StepIx) -> &str {
+        &self.steps[step.0 as usize].name
+    }
+
+    /// What an instance depends on: one for each of its step's edges, in order.
+    pub fn deps(&self, instance: InstanceIx) -> &[Dep] {
+        let (step, row) = self.instances[instance.0 as usize];
+        let node = &self.steps[step.0 as usize];
+        if row == PLACEHOLDER {
+            return &node.sources;
+        }
+        let width = node.edges.len();
+        &node.deps[row as usize * width..][..width]
+    }
+
+    /// The instances that wait for this one.
+    pub fn dependents(&self, instance: InstanceIx) -> impl Iterator<Item = InstanceIx> {
+        self.dependents.of(instance.0).map(InstanceIx)
+    }
+
+    /// The groups that this instance is in.
+    pub fn groups_of(&self, instance: InstanceIx) -> impl Iterator<Item = GroupIx> {
+        self.grouped.of(instance.0).map(GroupIx)
+    }
+
+    /// The instances that wait for a group.
+    pub fn waiting_for(&self, group: GroupIx) -> impl Iterator<Item = InstanceIx> {
+        self.waiting.of(group.0).map(InstanceIx)
+    }
+
+    /// An edge to `producer`, matched on the axes that it shares with `consumer`, but for `picks`. The source of an
+    /// axis has no consumer: it is matched on nothing.
+    pub fn edge(&mut self, consumer: Option<StepIx>, producer: StepIx, picks: &[(String, Value)]) -> Edge {
+        let mut axes = Vec::new();
+        let mut key = Vec::new();
+        let from = consumer.map(|consumer| self.steps[consumer.0 as usize].axes.clone()).unwrap_or_default();
+        for (position, axis) in self.steps[producer.0 as usize].axes.iter().enumerate() {
+            let part = match picks.iter().find(|(name, _)| **name == **axis) {
+                Some((_, value)) => KeyPart::Fixed(self.values.intern_text(value)),
+                None => match from.iter().position(|name| name == axis) {
+                    Some(position) => KeyPart::Axis(position),
+                    None => continue,
+                },
+            };
+            axes.push(position);
+            key.push(part);
+        }
+        Edge { producer, projection: self.projection(producer, axes), key }
+    }
+
+    fn projection(&mut self, producer: StepIx, axes: Vec<usize>) -> u32 {
+        let node = &mut self.steps[producer.0 as usize];
+        let found = node.projections.iter().position(|known| known.axes == axes);
+        let position = found.unwrap_or_else(|| {
+            node.projections.push(Projection { axes, index: HashMap::new() });
+            node.projections.len() - 1
+        });
+        if found.is_none() && matches!(node.members, Members::Known { .. }) {
+            self.index(producer, position);
+        }
+        u32::try_from(position).unwrap_or(u32::MAX)
+    }
+
+    /// Files the known members of a step under a projection's keys.
+    fn index(&mut self, producer: StepIx, projection: usize) {
+        let node = &mut self.steps[producer.0 as usize];
+        let Members::Known { first, len } = node.members else { return };
+        let width = node.axes.len();
+        let Projection { axes, index } = &mut node.projections[projection];
+        // Only where every axis is in the key is there one member at most.
+        let single = axes.len() == width;
+        let mut key: Vec<TextIx> = Vec::with_capacity(axes.len());
+        for row in 0..len {
+            let coords = &node.coords[row as usize * width..][..width];
+            key.clear();
+            key.extend(axes.iter().map(|&axis| self.values.text_ix(coords[axis])));
+            let instance = InstanceIx(first.0 + row);
+            let group = match index.get(key.as_slice()) {
+                Some(Dep::Group(group)) => *group,
+                _ if single => {
+                    index.insert(key.as_slice().into(), Dep::Instance(instance));
+                    continue;
+                }
+                _ => {
+                    let group = new_group(&mut self.groups, false);
+                    index.insert(key.as_slice().into(), Dep::Group(group));
+                    group
+                }
+            };
+            self.groups[group.0 as usize].members.push(instance);
+            self.grouped.add(instance.0, group.0);
+        }
+    }
+
+    /// What an edge of the step at these coordinates leads to.
+    fn resolve(&mut self, edge: &Edge, coords: &[ValueIx]) -> Dep {
+        let node = &mut self.steps[edge.producer.0 as usize];
+        match node.members {
+            Members::Absent => return Dep::None,
+            Members::StoodIn(placeholder) => return Dep::Instance(placeholder),
+            Members::Known { .. } | Members::Unknown(_) => {}
+        }
+        let part = |part: &KeyPart| match *part {
+            KeyPart::Axis(axis) => self.values.text_ix(coords[axis]),
+            KeyPart::Fixed(text) => text,
+        };
+        let key: Vec<TextIx> = edge.key.iter().map(part).collect();
+        let index = &mut node.projections[edge.projection as usize].index;
+        if let Some(&found) = index.get(key.as_slice()) {
+            return found;
+        }
+        match node.members {
+            Members::Unknown(_) => {
+                let group = Dep::Group(new_group(&mut self.groups, true));
+                index.insert(key.into(), group);
+                group
+            }
+            _ => Dep::None,
+        }
+    }
+
+    /// Gives a step its edges. Before its instances.
+    pub fn set_edges(&mut self, step: StepIx, edges: Vec<Edge>) {
+        self.steps[step.0 as usize].edges = edges;
+    }
+
+    /// A step's edges.
+    pub fn edges(&self, step: StepIx) -> &[Edge] {
+        &self.steps[step.0 as usize].edges
+    }
+
+    /// Gives a step a placeholder that depends on the sources of its axes.
+    pub fn add_placeholder(&mut self, step: StepIx, sources: &[Edge]) -> InstanceIx {
+        let placeholder = self.push(step, PLACEHOLDER);
+        let deps: Vec<Dep> = sources.iter().map(|edge| self.resolve(edge, &[])).collect();
+        for &dep in &deps {
+            self.link(placeholder, dep);
+        }
+        let node = &mut self.steps[step.0 as usize];
+        node.members = Members::Unknown(placeholder);
+        node.sources = deps;
+        placeholder
+    }
+
+    /// Gives a step its instances, a row of `coords` each; returns the groups that are complete by that.
+    pub fn expand(&mut self, step: StepIx, coords: Vec<ValueIx>, len: u32) -> Vec<GroupIx> {
+        let first = InstanceIx(u32::try_from(self.instances.len()).unwrap_or(u32::MAX));
+        let edges = std::mem::take(&mut self.steps[step.0 as usize].edges);
+        let width = self.steps[step.0 as usize].axes.len();
+        let mut deps = Vec::with_capacity(len as usize * edges.len());
+        for row in 0..len {
+            let instance = self.push(step, row);
+            let coords = &coords[row as usize * width..][..width];
+            for edge in &edges {
+                let dep = self.resolve(edge, coords);
+                self.link(instance, dep);
+                deps.push(dep);
+            }
+        }
+        let node = &mut self.steps[step.0 as usize];
+        node.edges = edges;
+        node.coords = coords;
+        node.deps = deps;
+        node.members = Members::Known { first, len };
+        for projection in 0..node.projections.len() {
+            self.index(step, projection);
+        }
+        self.close(step)
+    }
+
+    /// Makes the placeholder stand for its whole step; returns the groups that are complete by that.
+    pub fn stand_in(&mut self, placeholder: InstanceIx) -> Vec<GroupIx> {
+        let step = self.step(placeholder);
+        self.steps[step.0 as usize].members = Members::StoodIn(placeholder);
+        let groups = self.close(step);
+        for &group in &groups {
+            self.groups[group.0 as usize].members.push(placeholder);
+            self.grouped.add(placeholder.0, group.0);
+        }
+        groups
+    }
+
+    fn close(&mut self, step: StepIx) -> Vec<GroupIx> {
+        let mut closed = Vec::new();
+        for projection in &self.steps[step.0 as usize].projections {
+            for dep in projection.index.values() {
+                if let Dep::Group(group) = *dep
+                    && std::mem::take(&mut self.groups[group.0 as usize].open)
+                {
+                    closed.push(group);
+                }
+            }
+        }
+        // The index is a hash map: its order must not be seen.
+        closed.sort_unstable();
+        closed
+    }
+
+    fn push(&mut self, step: StepIx, row: u32) -> InstanceIx {
+        let instance = InstanceIx(u32::try_from(self.instances.len()).unwrap_or(u32::MAX));
+        self.instances.push((step, row));
+        instance
+    }
+
+    fn link(&mut self, instance: InstanceIx, dep: Dep) {
+        match dep {
+            Dep::Instance(on) => self.dependents.add(on.0, instance.0),
+            Dep::Group(on) => self.waiting.add(on.0, instance.0),
+            Dep::None => {}
+        }
+    }
+}
+
+fn new_group(groups: &mut Vec<Group>, open: bool) -> GroupIx {
+    let group = GroupIx(u32::try_from(groups.len()).unwrap_or(u32::MAX));
+    groups.push(Group { members: Vec::new(), open });
+    group
+}

@@ -1,0 +1,4 @@
+//! The scheduler driven by hand and by chance.
+
+mod flow;
+mod simple;
