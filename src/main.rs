@@ -7,6 +7,7 @@ mod error;
 mod lock;
 mod platform;
 mod record;
+mod scaffold;
 mod session;
 mod ui;
 

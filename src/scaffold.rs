@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, context};
+use mlctl_core::diag::Source;
 use rust_embed::RustEmbed;
 
 #[derive(RustEmbed)]
@@ -29,7 +30,7 @@ pub(crate) enum Template {
 
 impl Template {
     /// In the order in which they are offered.
-    pub(crate) const ALL: [Self; 3] = [Self::Sklearn, Self::Sweep, Self::Minimal];
+    pub(crate) const ALL: [Self; 3] = [Self::Minimal, Self::Sklearn, Self::Sweep];
 
     /// The directory in `templates/`, which is also what people type.
     pub(crate) const fn name(self) -> &'static str {
@@ -77,7 +78,8 @@ pub(crate) enum ScaffoldError {
 pub(crate) fn init(template: Template, dir: &Path, answers: &Answers) -> Result<Vec<PathBuf>, ScaffoldError> {
     let mut files = render(template, answers);
     if !dir.join(SCHEMA_PATH).exists() {
-        files.push((PathBuf::from(SCHEMA_PATH), mlctl_core::schema::json_schema_text().into_bytes()));
+        let schema = format!("{:#}\n", mlctl_core::schema::json_schema());
+        files.push((PathBuf::from(SCHEMA_PATH), schema.into_bytes()));
     }
     let in_the_way: BTreeSet<PathBuf> = files.iter().filter_map(|(path, _)| obstacle(dir, path)).collect();
     if !in_the_way.is_empty() {
@@ -106,6 +108,15 @@ pub(crate) fn project_name(dir: &Path) -> String {
     }
 }
 
+/// Refuses what the spec would not take as `[project] name`, and says why.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let spec = format!("[project]\nname = {}\n", serde_json::Value::from(name));
+    let source = Source { name: "mlctl.toml".to_owned(), text: spec };
+    let refused = mlctl_core::spec::parse(&source).err().unwrap_or_default();
+    let about_name = refused.into_iter().find(|diag| diag.span.start > 0);
+    about_name.map_or(Ok(()), |diag| Err(diag.help.unwrap_or(diag.message)))
+}
+
 /// The template's files with the answers filled in, sorted by path.
 fn render(template: Template, answers: &Answers) -> Vec<(PathBuf, Vec<u8>)> {
     let jinja = jinja();
@@ -127,7 +138,7 @@ fn fill_in(jinja: &Environment<'_>, path: &str, content: Vec<u8>, answers: &Answ
         return content;
     }
     let text = String::from_utf8(content).expect("templates are UTF-8: a test renders each");
-    let values = context! { name => answers.name, python => answers.python };
+    let values = context! { name => &answers.name, python => &answers.python };
     jinja.render_str(&text, values).expect("templates use these values only: a test renders each").into_bytes()
 }
 
@@ -138,11 +149,11 @@ fn jinja() -> Environment<'static> {
         .variable_delimiters("<<", ">>")
         .block_delimiters("<%", "%>")
         .comment_delimiters("<#", "#>")
+        .keep_trailing_newline(true)
         .build()
         .expect("the delimiters differ");
     jinja.set_syntax(syntax);
     jinja.set_undefined_behavior(UndefinedBehavior::Strict);
-    jinja.set_keep_trailing_newline(true);
     jinja
 }
 
@@ -170,7 +181,8 @@ impl Made {
     }
 
     fn create_parents(&mut self, path: &Path) -> io::Result<()> {
-        let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+        let missing: Vec<&Path> =
+            path.ancestors().skip(1).take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
         for dir in missing.into_iter().rev() {
             fs::create_dir(dir)?;
             self.directories.push(dir.to_owned());
@@ -213,6 +225,9 @@ mod tests {
             assert!(spec.starts_with(&format!("#:schema {SCHEMA_PATH}\n")), "{spec}");
             assert!(spec.contains("name = \"demo\"") && !spec.contains("<<"), "{spec}");
             assert!(project.join(".gitignore").is_file());
+            let parsed = mlctl_core::spec::parse(&Source { name: "mlctl.toml".to_owned(), text: spec }).unwrap();
+            assert_eq!(parsed.workflow.name, "demo");
+            assert_eq!(parsed.warnings, []);
         }
     }
 
@@ -237,6 +252,14 @@ mod tests {
         assert!(made.write(&project.join("deep/b"), b"again").is_err());
         made.undo();
         assert!(!project.exists());
+    }
+
+    #[test]
+    fn a_name_is_what_the_spec_takes() {
+        assert_eq!(check_name("churn-2"), Ok(()));
+        for name in ["", "Churn", "2", "a b", "params", "a\"b\n", &"x".repeat(99)] {
+            assert!(check_name(name).is_err_and(|why| !why.is_empty()), "{name:?}");
+        }
     }
 
     #[test]

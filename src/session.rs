@@ -58,6 +58,11 @@ impl Session {
         Self { ui, context, start }
     }
 
+    /// Where we are, or where `-C` says.
+    pub(crate) fn start(&self) -> &Path {
+        &self.start
+    }
+
     /// The project's directory: the nearest one with an `mlctl.toml`, from here upwards.
     pub(crate) fn root(&self) -> Result<PathBuf, CommandError> {
         let no_directory = |error: std::io::Error| {

@@ -15,6 +15,7 @@ use crate::error::{CommandError, Kind};
 
 pub(crate) mod clean;
 pub(crate) mod preparing;
+pub(crate) mod prompt;
 pub(crate) mod run_view;
 pub(crate) mod style;
 pub(crate) mod table;
