@@ -23,6 +23,7 @@ mod params;
 mod plan;
 mod run;
 mod runs;
+mod schema;
 mod select;
 mod status;
 mod watch;
@@ -96,6 +97,8 @@ enum Command {
     /// List the contexts, or show one: where steps run.
     #[command(subcommand)]
     Context(context::ContextCommand),
+    /// Print the JSON Schema of mlctl.toml.
+    Schema,
     /// Print a shell's completion script.
     Completion(completion::CompletionArgs),
     /// Write the man pages.
@@ -123,6 +126,7 @@ impl Command {
             Self::Cancel(args) => cancel::cancel(session, &args),
             Self::Gc(args) => gc::gc(session, &args),
             Self::Context(command) => context::context(session, &command),
+            Self::Schema => schema::schema(session),
             Self::Completion(args) => completion::completion(session, &args),
             Self::Man(args) => completion::man(session, &args),
             Self::Version => version(session),

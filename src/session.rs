@@ -8,16 +8,14 @@ use indexmap::IndexMap;
 use mlctl_core::context::ContextLayer;
 use mlctl_core::diag::Source;
 use mlctl_core::digest::Digest;
+use mlctl_core::spec::{self, Level};
 use mlctl_core::workflow::Workflow;
 use mlctl_exec::store::{Provenance, Store};
-use spec::Level;
 
 use crate::config::{Context, Layers, Origin};
 use crate::error::CommandError;
 use crate::record::{Run, Runs};
 use crate::ui::Ui;
-
-mod spec;
 
 /// The spec's file name.
 pub(crate) const SPEC: &str = "mlctl.toml";

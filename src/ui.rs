@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anstream::AutoStream;
 use clap::ValueEnum;
-use mlctl_core::diag::{Diag, Source};
+use mlctl_core::diag::{Diag, Source, render};
 use serde::Serialize;
 
 use crate::error::{CommandError, Kind};
@@ -164,7 +164,7 @@ impl Ui {
 
     /// Shows findings about a text.
     pub(crate) fn diags(&self, source: &Source, diags: &[Diag]) {
-        self.stderr(&render_all(source, diags));
+        self.stderr(&render(source, diags, true));
     }
 
     /// Shows an error: the findings, what failed, why, and what to do next.
@@ -174,7 +174,7 @@ impl Ui {
         }
         let mut text = String::new();
         for (source, diags) in &error.diags {
-            text += &render_all(source, diags);
+            text += &render(source, diags, true);
         }
         if !error.message.is_empty() {
             let _ = writeln!(text, "{ERROR}error{ERROR:#}: {}", error.message);
@@ -203,20 +203,6 @@ impl Ui {
 fn to_json(value: &impl Serialize, pretty: bool) -> String {
     let json = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
     json.unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }).to_string())
-}
-
-/// Each finding with the text it points into, and an empty line after it.
-fn render_all(source: &Source, diags: &[Diag]) -> String {
-    diags.iter().map(|diag| render(source, diag) + "\n").collect()
-}
-
-/// A stand-in for `mlctl_core::diag::render`.
-fn render(source: &Source, diag: &Diag) -> String {
-    let before = source.text.get(..diag.span.start as usize).unwrap_or("");
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    let help = diag.help.as_ref().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
-    format!("{ERROR}error[{}]{ERROR:#}: {}\n --> {}:{line}:{column}{help}", diag.code, diag.message, source.name)
 }
 
 /// A number and what is counted, in the right form: `1 step`, `2 steps`.

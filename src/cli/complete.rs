@@ -67,9 +67,12 @@ pub(super) fn runs() -> ArgValueCandidates {
     })
 }
 
-/// A session for the directory that `-C` will name is not known here: the current one has to do.
+/// A session for the project that the line at hand names: `mlctl -- mlctl -C DIR ...` is what the shells ask with.
 fn session() -> Session {
-    Session::new(Ui::new(Color::Never, Format::Text, Verbosity::Quiet), ".".into(), None)
+    let mut words = std::env::args_os().skip_while(|word| word != "--");
+    let named = words.by_ref().find(|word| word == "-C" || word == "--project").and_then(|_| words.next());
+    let start = named.map_or_else(|| ".".into(), Into::into);
+    Session::new(Ui::new(Color::Never, Format::Text, Verbosity::Quiet), start, None)
 }
 
 fn project() -> Option<Project> {

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, ValueEnum};
-use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
 use crate::error::CommandError;
 use crate::session::Session;
@@ -25,16 +24,12 @@ enum Shell {
 
 /// Prints a shell's completion script. It asks mlctl itself for the values.
 pub(super) fn completion(session: &Session, args: &CompletionArgs) -> Result<ExitCode, CommandError> {
-    let completer: &dyn EnvCompleter = match args.shell {
-        Shell::Bash => &Bash,
-        Shell::Zsh => &Zsh,
-        Shell::Fish => &Fish,
+    let script = match args.shell {
+        Shell::Bash => include_str!("../../completions/mlctl.bash"),
+        Shell::Zsh => include_str!("../../completions/_mlctl"),
+        Shell::Fish => include_str!("../../completions/mlctl.fish"),
     };
-    let mut script = Vec::new();
-    completer
-        .write_registration("COMPLETE", "mlctl", "mlctl", "mlctl", &mut script)
-        .map_err(|error| CommandError::missing("cannot write the script").because(&error))?;
-    session.ui.result_bytes(&script)?;
+    session.ui.result_bytes(script.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
