@@ -1,5 +1,8 @@
 //! Everything that is tested through the binary `mlctl`, in one test program: one link.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod cli;
 mod completion;
+mod docs;
 mod support;
