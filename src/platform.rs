@@ -1,4 +1,5 @@
 //! Connections to what lies outside: the machine's Pythons, the network.
 
 pub(crate) mod http;
+pub(crate) mod machine;
 pub(crate) mod python;

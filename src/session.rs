@@ -19,6 +19,8 @@ use crate::ui::Ui;
 
 /// The spec's file name.
 pub(crate) const SPEC: &str = "mlctl.toml";
+/// The context when none is named.
+const DEFAULT_CONTEXT: &str = "local";
 /// The project's own, git-ignored contexts.
 pub(crate) const LOCAL: &str = "mlctl.local.toml";
 
@@ -79,8 +81,19 @@ impl Session {
 
     /// The project: its spec read and checked. Warnings are for `check`, `plan` and `run` to show.
     pub(crate) fn project(&self) -> Result<Project, CommandError> {
+        let (root, source) = self.spec()?;
+        self.parse(root, source)
+    }
+
+    /// The project's directory, and the text of its spec as it is.
+    pub(crate) fn spec(&self) -> Result<(PathBuf, Source), CommandError> {
         let root = self.root()?;
         let source = read(&root.join(SPEC))?;
+        Ok((root, source))
+    }
+
+    /// The project of which [`Session::spec`] gave the text.
+    pub(crate) fn parse(&self, root: PathBuf, source: Source) -> Result<Project, CommandError> {
         let parsed = spec::parse(&source).map_err(|diags| CommandError::diags(source.clone(), diags))?;
         Ok(Project {
             digest: Digest::of(source.text.as_bytes()),
@@ -112,12 +125,17 @@ impl Session {
         Ok(layers)
     }
 
+    /// The name of the context in force.
+    pub(crate) fn context_name(&self) -> &str {
+        self.context.as_ref().map_or(DEFAULT_CONTEXT, |(name, _)| name)
+    }
+
     /// The context in force.
     pub(crate) fn context(&self, project: &Project) -> Result<Context, CommandError> {
         let layers = self.contexts(project)?;
         let (name, origin) = match &self.context {
             Some((name, origin)) => (name.as_str(), origin.clone()),
-            None => ("local", Origin::Default),
+            None => (DEFAULT_CONTEXT, Origin::Default),
         };
         self.named_context(&layers, name).map_err(|error| match origin {
             Origin::Environment(variable) => error.cause(format!("${variable} names it")),
@@ -179,7 +197,7 @@ pub(crate) fn provenance(key: &Digest) -> Option<Provenance> {
 }
 
 /// The user's own config file.
-fn user_config() -> Option<PathBuf> {
+pub(crate) fn user_config() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let config = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")))?;
     Some(config.join("mlctl/config.toml"))

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::complete;
-use crate::error::CommandError;
+use crate::error::{CommandError, outcome_code};
+use crate::prepare::Asked;
+use crate::run::How;
 use crate::session::Session;
 
 /// What is to be made, and with which params: shared with `plan`.
@@ -50,6 +53,37 @@ pub(crate) struct RunArgs {
 }
 
 /// Runs the workflow.
-pub(super) fn run(_session: &Session, _args: RunArgs) -> Result<ExitCode, CommandError> {
-    Err(CommandError::failed("`mlctl run` is not wired yet"))
+pub(super) fn run(session: &Session, args: RunArgs) -> Result<ExitCode, CommandError> {
+    let how = How {
+        jobs: args.jobs,
+        locked: args.request.locked,
+        fail_fast: args.fail_fast,
+        deadline: args.deadline.as_deref().map(duration).transpose()?,
+        sandbox: !args.no_sandbox,
+    };
+    let (outcome, run) = crate::run::run(session, &asked(args.request)?, &how)?;
+    if session.ui.is_json() {
+        session.ui.json(&super::status::report(&run, run.ended().as_ref(), &run.fold()))?;
+    }
+    Ok(ExitCode::from(outcome_code(outcome)))
+}
+
+/// What a command line asks for, with the texts of the files it names.
+pub(super) fn asked(request: Request) -> Result<Asked, CommandError> {
+    let read = |path: PathBuf| match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((path, text)),
+        Err(error) => Err(CommandError::missing(format!("cannot read `{}`", path.display())).because(&error)),
+    };
+    Ok(Asked {
+        targets: request.targets,
+        force: request.force,
+        params: request.params,
+        params_files: request.params_file.into_iter().map(read).collect::<Result<_, _>>()?,
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, CommandError> {
+    mlctl_core::spec::quantity::duration(text).ok_or_else(|| {
+        CommandError::usage(format!("`{text}` is not a duration")).hint("write it as `90s`, `30m` or `2h`")
+    })
 }

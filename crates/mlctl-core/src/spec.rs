@@ -12,7 +12,7 @@ mod names;
 mod output;
 mod param;
 mod paths;
-mod quantity;
+pub mod quantity;
 pub(crate) mod reader;
 pub(crate) mod reference;
 mod resolve;

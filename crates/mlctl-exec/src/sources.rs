@@ -30,7 +30,7 @@ use mlctl_core::digest::Digest;
 
 use crate::hash;
 use crate::manifest::{Entry, Manifest, ManifestError, Node, with_parents};
-use crate::store::{StoreError, Unfit, node};
+use crate::store::{StoreError, Unfit, node, now};
 use filter::Filter;
 pub use inputs::Inputs;
 use stamps::Stamps;
@@ -40,10 +40,15 @@ use walk::{Found, What};
 #[derive(Debug)]
 pub struct Snapshot {
     root: PathBuf,
+    /// Nanoseconds since the Unix epoch.
+    taken: i64,
     found: Vec<Found>,
     stamps: Stamps,
     trees: Mutex<HashMap<Wanted, Arc<SourceTree>>>,
 }
+
+/// File systems count time in steps: of a file changed less than this many nanoseconds ago, a stamp says too little.
+const RECENT: i64 = 50_000_000;
 
 /// What a step wants: its globs, and what is excluded.
 type Wanted = (Option<Vec<String>>, Vec<String>);
@@ -87,8 +92,9 @@ impl Snapshot {
     /// missing, damaged or unwritable.
     pub fn take(project: &Path, stamps: &Path) -> Result<Self, StoreError> {
         let root = fs::canonicalize(project).map_err(StoreError::io("read", project))?;
+        let taken = now();
         let found = walk::walk(&root)?;
-        Ok(Self { root, found, stamps: Stamps::read(stamps), trees: Mutex::default() })
+        Ok(Self { root, taken, found, stamps: Stamps::read(stamps), trees: Mutex::default() })
     }
 
     /// The tree of a step: what its `sources` match (all, without), but for `excluded` paths and what is below them.
@@ -101,6 +107,33 @@ impl Snapshot {
         let tree = Arc::new(self.build(&wanted)?);
         hash::lock(&self.trees).insert(wanted, tree.clone());
         Ok(tree)
+    }
+
+    /// A digest over the names and stamps of everything that could be a source, but for `excluded` paths and what is
+    /// below them: while it is the same, so are all trees. `None`: something changed so shortly before the snapshot was
+    /// taken that a further change might leave the same stamp.
+    pub fn fingerprint(&self, excluded: &[String]) -> Option<Digest> {
+        let filter = Filter::new(None, excluded).ok()?;
+        let mut hasher = blake3::Hasher::new();
+        for found in self.found.iter().filter(|found| filter.wants(found, &mut [])) {
+            hasher.update(&(found.path.len() as u64).to_le_bytes()).update(found.path.as_bytes());
+            match &found.what {
+                What::File { stamp, executable } => {
+                    if stamp.ctime.max(stamp.mtime) > self.taken - RECENT {
+                        return None;
+                    }
+                    let fields = [stamp.size, stamp.ino, stamp.mtime as u64, stamp.ctime as u64];
+                    hasher
+                        .update(b"f")
+                        .update(fields.map(u64::to_le_bytes).as_flattened())
+                        .update(&[u8::from(*executable)]);
+                }
+                What::Link(text) | What::Unfit(text) => {
+                    hasher.update(b"t").update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+                }
+            }
+        }
+        Some(hasher.finalize().into())
     }
 
     /// Remembers what was hashed for the next time. An error matters little: the next time then takes longer.

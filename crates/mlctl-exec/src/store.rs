@@ -28,6 +28,7 @@ mod lease;
 mod objects;
 mod put;
 mod scan;
+mod seal;
 mod stamp;
 
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads a duration: whole numbers with units, the largest first, each unit once.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
     let mut rest = text;
     let mut units = UNITS.as_slice();

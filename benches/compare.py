@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Measures mlctl against ninja, make, doit, snakemake, b3sum and git, as ratios in one run on this machine.
+
+    python3 benches/compare.py [--quick] [--only NAME[,NAME]] [MLCTL]
+
+MLCTL is the binary (default: target/*/release/mlctl). doit, snakemake and b3sum are installed once into the user's
+cache directory. Every tool runs once a round, in a fresh directory, in turn; the medians of the rounds are compared.
+Old outputs are kept until the end: ext4 makes creating a file dearer right after deleting many. Wall time suffers
+from a busy neighbour: look at CPU too.
+"""
+
+import argparse
+import glob
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlctl-bench"
+DOIT, SNAKEMAKE, B3SUM = "0.37.0", "9.27.1", "1.8.2"
+
+
+def measure(argv, cwd, env=None, check=True):
+    """Runs argv; gives wall seconds, CPU seconds (children included), peak memory in MiB."""
+    start = time.perf_counter()
+    with open(os.devnull, "w") as null:
+        child = subprocess.Popen([str(a) for a in argv], cwd=cwd, env=env, stdout=null, stderr=subprocess.PIPE)
+        stderr = child.stderr.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - start
+    if check and child.returncode != 0:
+        sys.exit(f"{argv} in {cwd}: exit {child.returncode}\n{stderr.decode(errors='replace')[-2000:]}")
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+class Bench:
+    def __init__(self, mlctl, rounds, root):
+        self.mlctl, self.rounds, self.root, self.count = mlctl, rounds, root, 0
+
+    def fresh(self, name):
+        self.count += 1
+        path = self.root / f"{self.count:04}-{name}"
+        path.mkdir(parents=True)
+        return path
+
+    def env(self, directory):
+        return {**os.environ, "MLCTL_STORE": str(directory / ".store"), "NO_COLOR": "1"}
+
+    def rows(self, title, tools, base):
+        """tools: name -> (prepare() -> (argv, cwd, env)). Prints medians and ratios to `base`."""
+        samples = {name: [] for name in tools}
+        for _ in range(self.rounds):
+            for name, prepare in tools.items():
+                samples[name].append(measure(*prepare()))
+        medians = {n: [statistics.median(s[i] for s in rows) for i in range(3)] for n, rows in samples.items()}
+        print(f"\n## {title}\n{'':<22}{'wall ms':>10}{'CPU ms':>10}{'MiB':>8}{'wall x':>8}{'CPU x':>8}   (x: against {base})")
+        for name, (wall, cpu, memory) in medians.items():
+            print(f"{name:<22}{wall * 1e3:>10.1f}{cpu * 1e3:>10.1f}{memory:>8.1f}"
+                  f"{wall / medians[base][0]:>8.2f}{cpu / max(medians[base][1], 1e-6):>8.2f}", flush=True)
+
+
+def write_mlctl(path, count, chain=False, spelled=False):
+    head = '[project]\nname = "bench"\n'
+    command = 'command = ["sh", "-c", "echo x > \\"$MLCTL_OUTPUT_X\\""]\noutputs.x = {}\n'
+    if chain or spelled:
+        steps = "".join(
+            f"[steps.s{i}]\n" + (f'inputs.y = "s{i - 1}.x"\n' if chain and i else "") + command for i in range(count))
+    else:
+        steps = f"[steps.s]\nmatrix.i = {list(range(count))}\n" + command
+    (path / "mlctl.toml").write_text(head + steps)
+
+
+def write_ninja(path, count, chain=False):
+    rules = "rule r\n command = sh -c 'echo x > $out'\n"
+    builds = "".join(f"build f{i}: r {f'f{i - 1}' if chain and i else ''}\n" for i in range(count))
+    (path / "build.ninja").write_text(rules + builds)
+
+
+def write_make(path, count, chain=False):
+    targets = " ".join(f"f{i}" for i in range(count))
+    rules = "".join(f"f{i}: {f'f{i - 1}' if chain and i else ''}\n\t@sh -c 'echo x > $@'\n" for i in range(count))
+    (path / "Makefile").write_text(f"all: {targets}\n{rules}")
+
+
+def write_doit(path, count):
+    (path / "dodo.py").write_text(
+        "def task_all():\n"
+        f"    for i in range({count}):\n"
+        "        yield {'name': str(i), 'actions': [f\"sh -c 'echo x > f{i}'\"], 'targets': [f'f{i}'], 'uptodate': [True]}\n")
+
+
+def write_snakemake(path, count):
+    (path / "Snakefile").write_text(
+        f"rule all:\n    input: expand('f{{i}}', i=range({count}))\n"
+        "rule one:\n    output: 'f{i}'\n    shell: \"echo x > {output}\"\n")
+
+
+def tools_venv():
+    venv = CACHE / f"venv-doit{DOIT}-snakemake{SNAKEMAKE}"
+    if not (venv / "ok").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+        subprocess.run([venv / "bin/pip", "install", "-q", f"doit=={DOIT}", f"snakemake=={SNAKEMAKE}"], check=True)
+        (venv / "ok").touch()
+    return venv / "bin"
+
+
+def b3sum():
+    root = CACHE / f"b3sum-{B3SUM}"
+    if not (root / "bin/b3sum").exists():
+        subprocess.run(["cargo", "install", "-q", "--root", root, "--locked", f"b3sum@{B3SUM}"], check=True, cwd="/")
+    return root / "bin/b3sum"
+
+
+def start_up(bench):
+    here = bench.fresh("help")
+    bench.rows("start: --help, --version (median)", {
+        "/bin/true": lambda: (["/bin/true"], here, None),
+        "mlctl --version": lambda: ([bench.mlctl, "--version"], here, None),
+        "mlctl --help": lambda: ([bench.mlctl, "--help"], here, None),
+    }, "/bin/true")
+
+
+def run_all(bench, count, chain, slow):
+    kind = "chain" if chain else "fan-out"
+
+    def with_(writer, argv, **more):
+        def prepare():
+            here = bench.fresh(kind)
+            writer(here, count, **more)
+            return argv, here, bench.env(here)
+        return prepare
+
+    tools = {
+        "ninja": with_(write_ninja, ["ninja", "-j2"], chain=chain),
+        "mlctl": with_(write_mlctl, [bench.mlctl, "run", "-j2"], chain=chain),
+        "make": with_(write_make, ["make", "-j2"], chain=chain),
+    }
+    if slow:
+        bin_ = tools_venv()
+        tools["doit"] = with_(write_doit, [bin_ / "doit", "-n2"])
+        tools["snakemake"] = with_(write_snakemake, [bin_ / "snakemake", "-c2", "-q"])
+    bench.rows(f"{count} steps, {kind}, 2 at once", tools, "ninja")
+
+
+def nothing_to_do(bench, count, spelled):
+    def ready(writer, argv, **more):
+        here = bench.fresh("nothing")
+        writer(here, count, **more)
+        measure(argv, here, bench.env(here))
+        return lambda: (argv, here, bench.env(here))
+
+    tools = {
+        "ninja": ready(write_ninja, ["ninja", "-j2"]),
+        "mlctl": ready(write_mlctl, [bench.mlctl, "run", "-j2"], spelled=spelled),
+    }
+    bench.rows(f"nothing to do, {count} steps {'spelled out' if spelled else 'of a matrix'}", tools, "ninja")
+
+
+def planning(bench, count):
+    here = bench.fresh("plan")
+    write_mlctl(here, count, spelled=True)
+    bench.rows(f"plan of {count} steps", {
+        "mlctl check": lambda: ([bench.mlctl, "check"], here, bench.env(here)),
+        "mlctl plan": lambda: ([bench.mlctl, "plan"], here, bench.env(here)),
+    }, "mlctl check")
+
+
+def big_file(bench):
+    here = bench.fresh("gib")
+    with open(here / "big", "wb") as file:
+        for _ in range(64):
+            file.write(os.urandom(16 << 20))
+    (here / "mlctl.toml").write_text(
+        '[project]\nname = "big"\n[steps.s]\ninputs.big = { path = "big" }\noutputs.x = {}\n'
+        'command = ["sh", "-c", "cp \\"$MLCTL_INPUT_BIG\\" \\"$MLCTL_OUTPUT_X\\""]\n')
+    sum_ = b3sum()
+
+    def fresh_store():
+        env = bench.env(bench.fresh("gib-store"))
+        shutil.rmtree(here / ".mlctl", ignore_errors=True)
+        return env
+
+    bench.rows("1 GiB file into the store, through a step (cp), out", {
+        "cp+b3sum, twice": lambda: (["sh", "-c", f"for i in 1 2; do cp big copy$i; {sum_} copy$i; done; cp copy1 copy3; rm copy?"], here, None),
+        "mlctl run": lambda: ([bench.mlctl, "run"], here, fresh_store()),
+        "b3sum": lambda: ([sum_, "big"], here, None),
+    }, "cp+b3sum, twice")
+
+
+def source_tree(bench, count=20_000):
+    here = bench.fresh("tree")
+    for i in range(count):
+        if i % 200 == 0:
+            folder = here / f"src/d{i // 200}"
+            folder.mkdir(parents=True)
+        (folder / f"f{i}.py").write_text(f"value = {i}\n" * 20)
+    write_mlctl(here, 1)
+    subprocess.run("git init -q && git add -A && git -c user.name=b -c user.email=b@b commit -qm b && git status >/dev/null",
+                   shell=True, cwd=here, check=True)
+    env = bench.env(here)
+    (here / ".gitignore").write_text(".store\n.mlctl\n")
+    measure([bench.mlctl, "run"], here, env)
+    time.sleep(2)  # what was written in the last tick of the clock cannot be trusted by its stamp
+    measure([bench.mlctl, "run"], here, env)
+    bench.rows(f"an unchanged tree of {count} sources", {
+        "git status": lambda: (["git", "status", "--porcelain"], here, None),
+        "mlctl plan": lambda: ([bench.mlctl, "plan"], here, env),
+        "mlctl run": lambda: ([bench.mlctl, "run"], here, env),
+    }, "git status")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round, without the slow tools")
+    parser.add_argument("--only", help="names of parts, with commas")
+    parser.add_argument("mlctl", nargs="?")
+    args = parser.parse_args()
+    found = sorted(glob.glob(str(Path(__file__).parent.parent / "target/*/release/mlctl")), key=os.path.getmtime)
+    mlctl = Path(args.mlctl or (found and found[-1]) or sys.exit("build it first: cargo build --release")).resolve()
+    root = Path(tempfile.mkdtemp(prefix="mlctl-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
+    bench = Bench(mlctl, 1 if args.quick else 5, root)
+    many = Bench(mlctl, 3 if args.quick else 30, root)
+    parts = {
+        "start": lambda: start_up(many),
+        "fanout": lambda: run_all(bench, 1000, False, not args.quick),
+        "chain": lambda: run_all(bench, 1000, True, False),
+        "chain10k": lambda: run_all(Bench(mlctl, 1, root), 10_000, True, False),
+        "fanout10k": lambda: run_all(Bench(mlctl, 1, root), 10_000, False, False),
+        "nothing1k": lambda: nothing_to_do(many, 1000, True),
+        "nothing10k": lambda: (nothing_to_do(many, 10_000, False), nothing_to_do(many, 10_000, True)),
+        "nothing100k": lambda: nothing_to_do(Bench(mlctl, 3, root), 100_000, False),
+        "plan": lambda: planning(bench, 10_000),
+        "big": lambda: big_file(Bench(mlctl, min(bench.rounds, 3), root)),
+        "tree": lambda: source_tree(many),
+    }
+    wanted = args.only.split(",") if args.only else [p for p in parts if not (args.quick and p == "nothing100k")]
+    try:
+        for part in wanted:
+            parts[part]()
+    finally:
+        subprocess.run(["chmod", "-R", "u+w", root])
+        shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+//! Engines: where the instances of a plan run.
+
+pub(crate) mod local;

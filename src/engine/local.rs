@@ -1,0 +1,295 @@
+//! Running a plan on this machine: the scheduler's commands carried out by threads, one for each job.
+//!
+//! There is no thread in the middle: whoever has news (a job that ended, a timer, a signal) takes the lock, tells the
+//! scheduler, and does at once what it asks for. A job that ends so finds its next one without waking anybody.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mlctl_core::digest::Digest;
+use mlctl_core::event::{Outcome, Reason, Recorded};
+use mlctl_core::graph::InstanceIx;
+use mlctl_core::scheduler::{Command, Input, Scheduler};
+use mlctl_exec::store::Store;
+use mlctl_exec::{Cancel, Executor, Place, Realised, sources};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::config::secret::Secrets;
+use crate::error::CommandError;
+use crate::record::RunWriter;
+use crate::ui::run_view::RunView;
+use crate::ui::time::now;
+
+/// Between TERM and KILL.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What steps find on this machine.
+pub(crate) struct Surroundings<'a> {
+    /// Runs attempts.
+    pub(crate) executor: &'a Executor,
+    /// Where results are looked up.
+    pub(crate) store: &'a Store,
+    /// The project's files as inputs.
+    pub(crate) inputs: &'a sources::Inputs,
+    /// The project's directory.
+    pub(crate) project: &'a Path,
+    /// Holds the working directories of this run.
+    pub(crate) work: PathBuf,
+    /// Environments, ready to use, by name.
+    pub(crate) environments: BTreeMap<String, Realised>,
+    /// The values of secrets.
+    pub(crate) secrets: Secrets,
+    /// Whether steps are confined in what they may write.
+    pub(crate) sandbox: bool,
+    /// Ends every attempt.
+    pub(crate) cancel: Cancel,
+}
+
+/// A run on this machine.
+pub(crate) struct LocalRun<'a> {
+    around: Surroundings<'a>,
+    shared: Mutex<Shared<'a>>,
+    /// Something can be launched, or all is done.
+    work: Condvar,
+    /// The supervisor should look: a timer was set, or all is done.
+    news: Condvar,
+}
+
+struct Shared<'a> {
+    scheduler: Scheduler,
+    writer: RunWriter,
+    view: RunView<'a>,
+    launches: VecDeque<(InstanceIx, u32)>,
+    timers: BinaryHeap<Reverse<(Instant, InstanceIx)>>,
+    outcome: Option<Outcome>,
+    /// The record cannot be written any more: the run ends.
+    broken: Option<CommandError>,
+}
+
+/// A run that ended.
+pub(crate) struct Ended<'a> {
+    /// How.
+    pub(crate) outcome: Outcome,
+    /// What became of each instance.
+    pub(crate) scheduler: Scheduler,
+    /// To be finished.
+    pub(crate) writer: RunWriter,
+    /// To be finished.
+    pub(crate) view: RunView<'a>,
+}
+
+impl<'a> LocalRun<'a> {
+    /// A run that has not begun.
+    pub(crate) fn new(around: Surroundings<'a>, scheduler: Scheduler, writer: RunWriter, view: RunView<'a>) -> Self {
+        let shared = Shared {
+            scheduler,
+            writer,
+            view,
+            launches: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            outcome: None,
+            broken: None,
+        };
+        Self { around, shared: Mutex::new(shared), work: Condvar::new(), news: Condvar::new() }
+    }
+
+    /// Runs it to its end, `jobs` instances at a time. It is cancelled when it takes longer than `deadline`.
+    pub(crate) fn run(self, jobs: usize, deadline: Option<Duration>) -> Result<Ended<'a>, CommandError> {
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGHUP, SIGTERM])
+            .map_err(|error| CommandError::missing("cannot catch signals").because(&error))?;
+        let deadline = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
+        self.tell(Input::Begin);
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| self.work());
+            }
+            self.supervise(&mut signals, deadline);
+        });
+        let shared = self.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match shared.broken {
+            Some(error) => Err(error),
+            None => Ok(Ended {
+                outcome: shared.outcome.unwrap_or(Outcome::Interrupted),
+                scheduler: shared.scheduler,
+                writer: shared.writer,
+                view: shared.view,
+            }),
+        }
+    }
+
+    /// Carries out launches until all is done.
+    fn work(&self) {
+        let mut finished = None;
+        while let Some((ix, attempt)) = self.next(finished.take()) {
+            let (task, place) = self.prepare(ix, attempt);
+            let mut started = || self.tell(Input::Started { ix, attempt });
+            let report = self.around.executor.run(&task, &place, &self.around.cancel, &mut started);
+            finished = Some(Input::Finished { ix, attempt, result: report.result });
+        }
+    }
+
+    /// Tells what came of the last launch, and waits for the next.
+    fn next(&self, finished: Option<Input>) -> Option<(InstanceIx, u32)> {
+        let mut shared = self.lock();
+        if let Some(input) = finished {
+            self.apply(&mut shared, input);
+        }
+        loop {
+            if let Some(launch) = shared.launches.pop_front() {
+                return Some(launch);
+            }
+            if shared.is_over() {
+                return None;
+            }
+            shared = self.work.wait(shared).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn prepare(&self, ix: InstanceIx, attempt: u32) -> (mlctl_core::action::Task, Place) {
+        let shared = self.lock();
+        let task = shared.scheduler.task(ix, attempt);
+        let step = shared.scheduler.instance(ix).step();
+        let environment = step.environment.as_ref().and_then(|name| self.around.environments.get(name));
+        let root = self.around.store.root();
+        // Whoever computes the same goes on where another was killed.
+        let checkpoint = task
+            .key
+            .unwrap_or_else(|| Digest::of(format!("{}\0{}", self.around.project.display(), task.instance).as_bytes()));
+        let place = Place {
+            work: self.around.work.clone(),
+            log: shared.writer.log_path(&task.instance, attempt),
+            environment: environment.cloned().unwrap_or_default(),
+            secrets: self.around.secrets.of(step),
+            caches: root.join("caches"),
+            checkpoint: root.join("checkpoints").join(checkpoint.to_hex()),
+            sandbox: self.around.sandbox,
+            grace: GRACE,
+            components: shared.scheduler.components(ix),
+        };
+        (task, place)
+    }
+
+    /// Watches the clock, signals, and who asks for the end; draws.
+    fn supervise(&self, signals: &mut signal_hook::iterator::Signals, mut deadline: Option<Instant>) {
+        let mut cancel_seen = false;
+        let mut shared = self.lock();
+        while !shared.is_over() {
+            let moment = Instant::now();
+            while shared.timers.peek().is_some_and(|Reverse((due, _))| *due <= moment) {
+                if let Some(Reverse((_, ix))) = shared.timers.pop() {
+                    self.apply(&mut shared, Input::RetryDue { ix });
+                }
+            }
+            for signal in signals.pending() {
+                let reason = if signal == SIGTERM { Reason::Cancelled } else { Reason::Interrupted };
+                self.apply(&mut shared, Input::Cancel(reason));
+            }
+            if !cancel_seen && shared.writer.cancel_requested() {
+                cancel_seen = true;
+                self.apply(&mut shared, Input::Cancel(Reason::Cancelled));
+            }
+            if deadline.is_some_and(|due| due <= moment) {
+                deadline = None;
+                self.apply(&mut shared, Input::Cancel(Reason::DeadlinePassed));
+            }
+            shared.view.tick();
+            if shared.is_over() {
+                break;
+            }
+            let next = shared.timers.peek().map(|Reverse((due, _))| *due).into_iter().chain(deadline).min();
+            let wait = next.map_or(RunView::TICK, |due| RunView::TICK.min(due.saturating_duration_since(moment)));
+            shared = self.news.wait_timeout(shared, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn tell(&self, input: Input) {
+        self.apply(&mut self.lock(), input);
+    }
+
+    /// Tells the scheduler and does what it asks for, and so on until it asks for nothing more.
+    fn apply(&self, shared: &mut Shared<'_>, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        let mut commands = Vec::new();
+        while let Some(input) = inputs.pop_front() {
+            shared.scheduler.step(input, &mut commands);
+            for command in commands.drain(..) {
+                inputs.extend(self.carry_out(shared, command));
+            }
+        }
+        shared.flush();
+        for _ in 0..shared.launches.len() {
+            self.work.notify_one();
+        }
+        if shared.is_over() {
+            // What runs, if the record is broken, must end too.
+            if shared.broken.is_some() {
+                self.around.cancel.cancel();
+            }
+            self.work.notify_all();
+            self.news.notify_all();
+        }
+    }
+
+    /// Does what the scheduler asks for; what is answered at once is returned.
+    fn carry_out(&self, shared: &mut Shared<'_>, command: Command) -> Option<Input> {
+        match command {
+            Command::LookUp { ix, key } => {
+                let result = self.around.store.lookup(&key).map(|entry| entry.result);
+                return Some(Input::LookedUp { ix, result });
+            }
+            Command::ListEntries { artifact } => {
+                let entries = self
+                    .around
+                    .store
+                    .manifest(&artifact.digest)
+                    .map(|manifest| manifest.names().into_iter().map(str::to_owned).collect());
+                return Some(Input::Entries { artifact, entries: entries.map_err(|error| error.to_string()) });
+            }
+            Command::ResolveEntry { artifact, entry } => {
+                let result = self.around.store.sub(&artifact, &entry).map_err(|error| error.to_string());
+                return Some(Input::EntryResolved { artifact, entry, result });
+            }
+            Command::Digest { path } => {
+                let result = self.around.inputs.put(&path, self.around.store).map_err(|error| error.to_string());
+                return Some(Input::Digested { path, result });
+            }
+            Command::Launch { ix, attempt } => shared.launches.push_back((ix, attempt)),
+            Command::RetryAfter { ix, delay } => {
+                shared.timers.push(Reverse((Instant::now() + delay, ix)));
+                self.news.notify_all();
+            }
+            Command::Kill { .. } => self.around.cancel.cancel(),
+            Command::Record(event) => shared.record(&Recorded { at: now(), event }),
+            Command::Done(outcome) => shared.outcome = Some(outcome),
+        }
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared<'a>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared<'_> {
+    fn is_over(&self) -> bool {
+        self.outcome.is_some() || self.broken.is_some()
+    }
+
+    fn record(&mut self, recorded: &Recorded) {
+        self.view.event(recorded);
+        if let Err(error) = self.writer.append(recorded) {
+            self.broken.get_or_insert(error);
+        }
+    }
+
+    /// Nobody waits for anything that others cannot see yet.
+    fn flush(&mut self) {
+        if let Err(error) = self.writer.flush() {
+            self.broken.get_or_insert(error);
+        }
+        self.view.tick();
+    }
+}

@@ -1,0 +1,86 @@
+//! Exports: outputs that a run which succeeded copies into the project.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use mlctl_core::action::Artifact;
+use mlctl_core::plan::Plan;
+use mlctl_core::workflow::StepIx;
+use mlctl_exec::sources::Inputs;
+use mlctl_exec::store::{Store, remove_tree};
+
+use crate::error::CommandError;
+
+/// One export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Export {
+    /// The step, of one instance.
+    pub(crate) step: StepIx,
+    /// Its output.
+    pub(crate) output: String,
+    /// Where to, relative to the project.
+    pub(crate) path: String,
+}
+
+/// The exports of the steps that a plan needs.
+pub(crate) fn of(plan: &Plan) -> Vec<Export> {
+    let of_step = |step: StepIx| {
+        plan.step(step)
+            .outputs
+            .iter()
+            .filter_map(move |output| Some(Export { step, output: output.name.clone(), path: output.export.clone()? }))
+    };
+    plan.needed().flat_map(of_step).collect()
+}
+
+/// The paths of exports.
+pub(crate) fn paths(exports: &[Export]) -> Vec<String> {
+    exports.iter().map(|export| export.path.clone()).collect()
+}
+
+/// Copies an artifact to where it is exported, unless it is there already. Readers see the old or the new, whole.
+pub(crate) fn write(
+    export: &Export,
+    artifact: &Artifact,
+    project: &Path,
+    store: &Store,
+    inputs: &Inputs,
+) -> Result<(), CommandError> {
+    if inputs.digest(&export.path).is_ok_and(|there| there == *artifact) {
+        return Ok(());
+    }
+    let failed = |error: &dyn std::error::Error| {
+        CommandError::missing(format!(
+            "the run succeeded, but `{}` cannot be exported to {}",
+            export.output, export.path
+        ))
+        .because(error)
+        .hint("once it can be written, `mlctl run` exports it without running anything again")
+    };
+    let to = project.join(&export.path);
+    let parent = to.parent().unwrap_or(project);
+    fs::create_dir_all(parent).map_err(|error| failed(&error))?;
+    let beside = |what: &str| parent.join(format!(".mlctl-{what}-{}", std::process::id()));
+    let (new, old) = (beside("new"), beside("old"));
+    let _ = remove_tree(&new);
+    store.copy_out(artifact, None, &new).map_err(|error| failed(&error))?;
+    put_in_place(&new, &old, &to).map_err(|error| {
+        let _ = remove_tree(&new);
+        failed(&error)
+    })
+}
+
+/// A file takes the place of a file at once; for a directory the old one is moved aside first.
+fn put_in_place(new: &Path, old: &Path, to: &Path) -> io::Result<()> {
+    let is_directory = |path: &Path| path.symlink_metadata().is_ok_and(|data| data.is_dir());
+    if is_directory(new) || is_directory(to) {
+        match fs::rename(to, old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(new, to)?;
+    let _ = remove_tree(old);
+    Ok(())
+}

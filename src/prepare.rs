@@ -1,0 +1,251 @@
+//! From what was asked for to a plan and the facts it needs: what `run` and `plan` have in common.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mlctl_core::action::Artifact;
+use mlctl_core::context::EngineKind;
+use mlctl_core::diag::Diag;
+use mlctl_core::params::{self, Given, GivenValue};
+use mlctl_core::plan::{self, Plan, PlanError};
+use mlctl_core::scheduler::Facts;
+use mlctl_core::value::Value;
+use mlctl_core::workflow::{Step, StepIx};
+use mlctl_exec::sources::{Inputs, Snapshot, SourceError, SourceTree};
+use mlctl_exec::store::StoreError;
+
+use crate::config::{Context, secret};
+use crate::environment::{self, Realisation};
+use crate::error::{CommandError, Kind};
+use crate::lock::Lock;
+use crate::session::Project;
+
+/// What a command line asks for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asked {
+    /// Steps and instances; empty: the project's default.
+    pub(crate) targets: Vec<String>,
+    /// Steps whose results are replaced.
+    pub(crate) force: Vec<String>,
+    /// `-p NAME=VALUE`, as given.
+    pub(crate) params: Vec<String>,
+    /// Files of params, with their text.
+    pub(crate) params_files: Vec<(PathBuf, String)>,
+}
+
+/// The project's files, as they are now.
+pub(crate) struct Files {
+    /// For sources.
+    pub(crate) snapshot: Snapshot,
+    /// For inputs.
+    pub(crate) inputs: Inputs,
+}
+
+impl Files {
+    /// Looks at the project's files.
+    pub(crate) fn look(project: &Path) -> Result<Self, CommandError> {
+        let stamps = project.join(".mlctl/stamps");
+        let unreadable =
+            |error: StoreError| CommandError::missing("cannot look at the project's files").because(&error);
+        let snapshot = Snapshot::take(project, &stamps.join("sources")).map_err(unreadable)?;
+        let inputs = Inputs::of(project, &stamps.join("inputs")).map_err(unreadable)?;
+        Ok(Self { snapshot, inputs })
+    }
+
+    /// Remembers what was hashed: only saves time the next time.
+    pub(crate) fn save(&self) {
+        let _ = self.snapshot.save();
+        let _ = self.inputs.save();
+    }
+}
+
+/// Makes the plan.
+pub(crate) fn plan(project: &Project, context: &Context, asked: &Asked) -> Result<Plan, CommandError> {
+    let params = bind(project, asked)?;
+    let resources = context.merged.steps.iter().map(|(name, placement)| (name.clone(), placement.resources)).collect();
+    let request = plan::Request { targets: asked.targets.clone(), force: asked.force.clone(), resources };
+    plan::plan(project.workflow.clone(), params, &request).map_err(|error| match error {
+        PlanError::Workflow(diags) => CommandError::diags(project.source.clone(), diags),
+        PlanError::UnknownTarget { .. } => {
+            let names: Vec<&str> = project.workflow.steps.iter().map(|step| step.name.as_str()).take(20).collect();
+            CommandError::usage(error.to_string()).hint(format!("steps: {}", names.join(", ")))
+        }
+    })
+}
+
+/// Binds params: files first, `-p` over them.
+fn bind(project: &Project, asked: &Asked) -> Result<BTreeMap<String, Value>, CommandError> {
+    let mut given = Vec::new();
+    for (path, text) in &asked.params_files {
+        given.extend(params_of(path, text)?);
+    }
+    for param in &asked.params {
+        let (name, value) =
+            param.split_once('=').ok_or_else(|| CommandError::usage(format!("`-p {param}` is not NAME=VALUE")))?;
+        given.push(Given { name: name.to_owned(), value: GivenValue::Text(value.to_owned()), from: "-p".to_owned() });
+    }
+    params::bind(&project.workflow, &given).map_err(|errors| {
+        let mut lines = errors.iter().map(ToString::to_string);
+        let error = CommandError::usage(lines.next().unwrap_or_default());
+        lines.fold(error, CommandError::cause).hint("`mlctl params` lists them")
+    })
+}
+
+/// The params in a file: JSON if it is called so, else TOML.
+fn params_of(path: &Path, text: &str) -> Result<Vec<Given>, CommandError> {
+    let from = path.display().to_string();
+    let values: Result<BTreeMap<String, Value>, String> = match path.extension() {
+        Some(extension) if extension == "json" => serde_json::from_str(text).map_err(|error| error.to_string()),
+        _ => toml::from_str(text).map_err(|error| error.to_string()),
+    };
+    let values =
+        values.map_err(|why| CommandError::usage(format!("`{from}` does not hold params")).cause(why.trim_end()))?;
+    Ok(values
+        .into_iter()
+        .map(|(name, value)| Given { name, value: GivenValue::Typed(value), from: from.clone() })
+        .collect())
+}
+
+/// Refuses what this context cannot do, before anything happens.
+pub(crate) fn check_capabilities(project: &Project, context: &Context, plan: &Plan) -> Result<(), CommandError> {
+    match context.engine() {
+        EngineKind::Process => {}
+        EngineKind::Docker | EngineKind::Argo => {
+            return Err(CommandError::usage(
+                format!("context `{}` needs the engine `{:?}`", context.name, context.engine()).to_lowercase(),
+            )
+            .cause("this version of mlctl runs local processes only")
+            .hint("use `--context local`"));
+        }
+    }
+    let machine = crate::platform::machine::capacity();
+    let environments =
+        plan.environments().into_iter().filter_map(|name| Some((name, project.workflow.environments.get(name)?)));
+    let mut refused: Vec<Diag> = environments
+        .filter_map(|(name, environment)| Some(*environment::described(name, environment).err()?))
+        .collect();
+    for step in plan.needed() {
+        let (wants, name) = (plan.steps[step.0 as usize].resources, &plan.step(step).name);
+        let mut refuse = |(what, has): (String, String)| {
+            let message = format!("`{name}` asks for {what}; this machine has {has}");
+            refused.push(Diag::error("too-large", plan.step(step).span, message).help(format!(
+                "ask for less, for this context alone in [contexts.{}.steps.{name}], or run it elsewhere",
+                context.name
+            )));
+        };
+        let cpus = |millis: u32| format!("{} CPUs", f64::from(millis) / 1000.0);
+        let memory = |bytes: u64| format!("{} of memory", crate::ui::size(bytes));
+        let gpus = |gpus: u32| crate::ui::count(gpus.into(), "GPU");
+        more(wants.cpu_millis, machine.cpu_millis, cpus).map(&mut refuse);
+        more(wants.memory, machine.memory, memory).map(&mut refuse);
+        more(wants.gpu, machine.gpu, gpus).map(&mut refuse);
+    }
+    if refused.is_empty() { Ok(()) } else { Err(CommandError::diags(project.source.clone(), refused)) }
+}
+
+/// What is asked for and what there is, in words, if it is more.
+fn more<T: PartialOrd + Copy>(
+    wanted: Option<T>,
+    there: Option<T>,
+    words: impl Fn(T) -> String,
+) -> Option<(String, String)> {
+    let (wanted, there) = (wanted?, there?);
+    (wanted > there).then(|| (words(wanted), words(there)))
+}
+
+/// The steps that a plan needs.
+pub(crate) fn steps(plan: &Plan) -> impl Iterator<Item = &Step> {
+    plan.needed().map(|ix| plan.step(ix))
+}
+
+/// The source tree of every step that the plan needs.
+pub(crate) fn sources(
+    project: &Project,
+    plan: &Plan,
+    files: &Files,
+) -> Result<HashMap<StepIx, Arc<SourceTree>>, CommandError> {
+    let everywhere = excluded(plan);
+    let mut trees = HashMap::new();
+    let mut errors = BTreeMap::<String, (String, BTreeSet<String>)>::new();
+    for ix in plan.needed() {
+        let step = plan.step(ix);
+        let mut excluded = everywhere.clone();
+        // A file left by a run by hand must not pass for an output.
+        excluded.extend(step.outputs.iter().filter_map(|output| output.at.clone()));
+        match files.snapshot.tree(step.sources.as_deref(), &excluded) {
+            Ok(tree) => drop(trees.insert(ix, tree)),
+            Err(found) => {
+                for SourceError { path, problem } in found {
+                    errors.entry(path).or_insert_with(|| (problem, BTreeSet::new())).1.insert(step.name.clone());
+                }
+            }
+        }
+    }
+    if errors.is_empty() {
+        return Ok(trees);
+    }
+    let error = CommandError::new(Kind::Usage, format!("the sources of `{}` cannot be used", project.workflow.name));
+    let lines = errors.into_iter().map(|(path, (problem, steps))| {
+        let steps: Vec<String> = steps.into_iter().take(3).collect();
+        format!("{path} {problem} (a source of {})", steps.join(", "))
+    });
+    Err(lines.fold(error, CommandError::cause).hint(SourceError::HELP))
+}
+
+/// What is never a source: declared inputs, and what runs export.
+fn excluded(plan: &Plan) -> Vec<String> {
+    let inputs = plan.project_paths().into_iter().map(|(path, _, _)| path);
+    let exports =
+        plan.workflow.steps.iter().flat_map(|step| step.outputs.iter().filter_map(|output| output.export.clone()));
+    let all: BTreeSet<String> = inputs.chain(exports).collect();
+    all.into_iter().collect()
+}
+
+/// The digest of each project file that is an input; `digest` may store it too. All that is missing is one error.
+pub(crate) fn inputs(
+    project: &Project,
+    plan: &Plan,
+    digest: impl Fn(&str) -> Result<Artifact, StoreError>,
+) -> Result<HashMap<String, Result<Artifact, String>>, CommandError> {
+    let mut found = HashMap::new();
+    let mut missing = Vec::new();
+    for (path, ix, span) in plan.project_paths() {
+        if found.contains_key(&path) {
+            continue;
+        }
+        match digest(&path) {
+            Ok(artifact) => drop(found.insert(path, Ok(artifact))),
+            Err(error) => {
+                let message = format!("`{}` needs `{path}`, which cannot be read", plan.step(ix).name);
+                missing.push(
+                    Diag::error("missing-input", span, message)
+                        .label(CommandError::missing("").because(&error).causes.join(": ")),
+                );
+            }
+        }
+    }
+    if missing.is_empty() {
+        Ok(found)
+    } else {
+        Err(CommandError::new(Kind::Missing, "").about(&project.source, missing))
+    }
+}
+
+/// Puts the facts together.
+pub(crate) fn facts(
+    (project, context, plan): (&Project, &Context, &Plan),
+    trees: &HashMap<StepIx, Arc<SourceTree>>,
+    realisations: &BTreeMap<String, Realisation>,
+    files: HashMap<String, Result<Artifact, String>>,
+    lock: &Lock,
+) -> Result<Facts, CommandError> {
+    Ok(Facts {
+        sources: trees.iter().map(|(ix, tree)| (*ix, tree.digest)).collect(),
+        environments: realisations.iter().map(|(name, realisation)| (name.clone(), realisation.digest)).collect(),
+        host: Some(environment::host()),
+        files,
+        urls: lock.urls.iter().map(|(url, locked)| (url.clone(), locked.artifact())).collect(),
+        settings: secret::settings(context, &project.source, steps(plan))?,
+    })
+}

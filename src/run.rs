@@ -1,0 +1,306 @@
+//! `mlctl run`, from what was asked for to the record of what came of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mlctl_core::action::Artifact;
+use mlctl_core::diag::Source;
+use mlctl_core::event::{Outcome, Status};
+use mlctl_core::plan::Plan;
+use mlctl_core::scheduler::{Facts, Options, Scheduler, State};
+use mlctl_exec::store::{Lease, Store};
+use mlctl_exec::{Cancel, Executor, Realised};
+
+use crate::config::Context;
+use crate::config::secret::Secrets;
+use crate::engine::local::{self, LocalRun, Surroundings};
+use crate::environment::{self, Realisation};
+use crate::error::CommandError;
+use crate::lock::{self, Mode, Wanted};
+use crate::prepare::{self, Asked, Files};
+use crate::record::{Ended, Highlights, Run, RunMeta, RunWriter, Runs, Tally};
+use crate::reuse::{self, Note, Notes};
+use crate::session::{self, Project, Session};
+use crate::ui::preparing::Preparing;
+use crate::ui::run_view::{RunView, summarise};
+use crate::ui::time::now;
+use crate::{export, git};
+
+/// Runs that take this long are synced to disk at their end: the sync costs little beside them.
+const WORTH_A_SYNC: Duration = Duration::from_secs(10);
+
+/// How it is to be run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct How {
+    /// Instances at a time; `None`: the context's, or the number of CPUs.
+    pub(crate) jobs: Option<u32>,
+    /// Whether the lock may not be changed.
+    pub(crate) locked: bool,
+    /// Whether the first failure keeps everything else from starting.
+    pub(crate) fail_fast: bool,
+    /// The longest that it may take.
+    pub(crate) deadline: Option<Duration>,
+    /// Whether steps are confined in what they may write.
+    pub(crate) sandbox: bool,
+}
+
+/// Runs what is asked for. Gives how it ended and its record; errors are of what came before and after it.
+pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcome, Run), CommandError> {
+    let began = (now(), Instant::now());
+    let (root, source) = session.spec()?;
+    let store = Arc::new(session::open_store()?);
+    let files = Files::look(&root)?;
+    if asked.force.is_empty() {
+        let wanted = reuse_key(session, &root, &source, asked);
+        if let Some(base) = Notes::of(&root).find(&wanted, &files.snapshot, &files.inputs, &store) {
+            if let Ok(base) = Runs::open(&root).and_then(|runs| runs.find(&base)) {
+                return nothing_to_do(session, &root, &source, asked, base, began);
+            }
+        }
+    }
+    let project = session.parse(root, source)?;
+    session.ui.diags(&project.source, &project.warnings);
+    let context = session.context(&project)?;
+    let plan = prepare::plan(&project, &context, asked)?;
+    prepare::check_capabilities(&project, &context, &plan)?;
+    let dirty = git::Dirty::ask(&project.root);
+    let ready = make_ready(session, &project, &context, &plan, &files, &store, how)?;
+    files.save();
+    let meta = meta(&project, &context, asked, &plan, began.0);
+    let ids: Vec<String> = plan.instances().map(|ix| plan.graph.id(ix)).collect();
+    let writer = RunWriter::create(&project.root, meta, &project.source.text, ids.iter().map(String::as_str))?;
+    let lease =
+        store.lease(writer.id()).map_err(|error| CommandError::missing("cannot use the store").because(&error))?;
+    let view = RunView::new(&session.ui, writer.id(), writer.dir(), ids);
+    let exports = export::of(&plan);
+    let note = Note {
+        run: writer.id().to_owned(),
+        sources: files.snapshot.fingerprint(&export::paths(&exports)),
+        inputs: ready
+            .facts
+            .files
+            .iter()
+            .filter_map(|(path, found)| Some((path.clone(), *found.as_ref().ok()?)))
+            .collect(),
+        exports: Vec::new(),
+    };
+    let jobs =
+        how.jobs.or(context.merged.parallelism).map_or_else(crate::platform::machine::cpus, |jobs| jobs as usize);
+    let options = Options {
+        run: writer.id().to_owned(),
+        jobs,
+        capacity: crate::platform::machine::capacity(),
+        fail_fast: how.fail_fast,
+    };
+    let executor = Executor::new(store.clone());
+    let around = Surroundings {
+        executor: &executor,
+        store: &store,
+        inputs: &files.inputs,
+        project: &project.root,
+        work: lease.path().join("work"),
+        environments: ready.environments,
+        secrets: ready.secrets,
+        sandbox: how.sandbox,
+        cancel: Cancel::new().map_err(|error| CommandError::missing("cannot make a pipe").because(&error))?,
+    };
+    let scheduler = Scheduler::new(plan, ready.facts, options);
+    let ended = LocalRun::new(around, scheduler, writer, view).run(jobs, how.deadline)?;
+    let end = End { session, project: &project, store: &store, asked, files: &files, note, exports, began };
+    end.finish(ended, lease, dirty)
+}
+
+/// What must be there before anything runs.
+struct Ready {
+    facts: Facts,
+    environments: BTreeMap<String, Realised>,
+    secrets: Secrets,
+}
+
+fn make_ready(
+    session: &Session,
+    project: &Project,
+    context: &Context,
+    plan: &Plan,
+    files: &Files,
+    store: &Store,
+    how: &How,
+) -> Result<Ready, CommandError> {
+    let secrets = Secrets::fetch(context, &project.source, prepare::steps(plan))?;
+    let progress = Preparing::new(&session.ui);
+    let wanted = Wanted::by(prepare::steps(plan));
+    let unusable = |error: &dyn std::error::Error| CommandError::missing("cannot use the store").because(error);
+    let inputs = prepare::inputs(project, plan, |path| files.inputs.put(path, store))?;
+    let trees = prepare::sources(project, plan, files)?;
+    for tree in trees.values() {
+        store.put_sources(tree).map_err(|error| unusable(&error))?;
+    }
+    let of = lock::Project { root: &project.root, spec: &project.source, workflow: &project.workflow, store };
+    let mode = if how.locked { Mode::Frozen } else { Mode::Complete };
+    let lock = lock::ensure(of, &wanted, mode, &|update| progress.update(update))?;
+    for (url, input) in &wanted.urls {
+        if let Some(locked) = lock.urls.get(*url) {
+            lock::fetch(store, &project.source, (url, input.span), locked, &|update| progress.update(update))?;
+        }
+    }
+    let names = wanted.environments.iter().copied();
+    let realisations = environment::realisations(&project.workflow, &project.source, &lock, names)?;
+    let facts = prepare::facts((project, context, plan), &trees, &realisations, inputs, &lock)?;
+    let realise = |(name, realisation): (&String, &Realisation)| {
+        let realised =
+            environment::realise(realisation, &project.root, store.root(), &|update| progress.update(update))?;
+        Ok((name.clone(), realised))
+    };
+    let environments = realisations.iter().map(realise).collect::<Result<_, CommandError>>()?;
+    Ok(Ready { facts, environments, secrets })
+}
+
+fn reuse_key<'a>(session: &'a Session, root: &Path, source: &Source, asked: &'a Asked) -> reuse::Asked<'a> {
+    let text = |path: PathBuf| std::fs::read(path).unwrap_or_default();
+    let params = asked.params.iter().map(|param| param.clone().into_bytes());
+    let files = asked.params_files.iter().map(|(_, text)| text.clone().into_bytes());
+    reuse::Asked {
+        spec: mlctl_core::digest::Digest::of(source.text.as_bytes()),
+        lock: text(root.join(lock::FILE_NAME)),
+        contexts: [Some(root.join(session::LOCAL)), self::session::user_config()]
+            .into_iter()
+            .flatten()
+            .map(text)
+            .collect(),
+        params: params.chain(files).collect(),
+        targets: &asked.targets,
+        context: session.context_name(),
+    }
+}
+
+fn meta(project: &Project, context: &Context, asked: &Asked, plan: &Plan, started: u64) -> RunMeta {
+    RunMeta {
+        id: String::new(),
+        started,
+        argv: std::env::args().collect(),
+        params: plan.params.clone(),
+        targets: asked.targets.clone(),
+        context: context.name.clone(),
+        spec: project.digest,
+        commit: git::head(&project.root),
+        mlctl: env!("CARGO_PKG_VERSION").to_owned(),
+        reused: None,
+    }
+}
+
+/// Records that all is as an earlier run made it.
+fn nothing_to_do(
+    session: &Session,
+    root: &Path,
+    source: &Source,
+    asked: &Asked,
+    base: Run,
+    began: (u64, Instant),
+) -> Result<(Outcome, Run), CommandError> {
+    let meta = RunMeta {
+        started: began.0,
+        argv: std::env::args().collect(),
+        targets: asked.targets.clone(),
+        commit: git::head(root),
+        reused: Some(base.id().to_owned()),
+        ..base.meta.clone()
+    };
+    let before = base.ended().unwrap_or_else(|| Ended {
+        outcome: Outcome::Succeeded,
+        at: began.0,
+        tally: base.fold().tally(),
+        dirty: None,
+        highlights: Highlights::default(),
+    });
+    let done = before.tally.succeeded + before.tally.cached;
+    let tally = Tally { succeeded: 0, cached: done, ..before.tally };
+    let ended = Ended { at: now(), tally, dirty: None, ..before };
+    let id = RunWriter::record_reused(root, meta, &source.text, &ended)?;
+    summarise(&session.ui, &id, &ended, millis(began.1), Some(base.id()))?;
+    Ok((Outcome::Succeeded, Runs::open(root)?.find(&id)?))
+}
+
+/// What the end of a run needs to know.
+struct End<'a> {
+    session: &'a Session,
+    project: &'a Project,
+    store: &'a Arc<Store>,
+    asked: &'a Asked,
+    files: &'a Files,
+    note: Note,
+    exports: Vec<export::Export>,
+    began: (u64, Instant),
+}
+
+impl End<'_> {
+    /// Exports, closes the record, tells, and notes the run for those that have nothing to do.
+    fn finish(
+        mut self,
+        ended: local::Ended<'_>,
+        lease: Lease,
+        dirty: git::Dirty,
+    ) -> Result<(Outcome, Run), CommandError> {
+        let local::Ended { outcome, scheduler, writer, view } = ended;
+        // Slots are many small files: the next gc removes what a failure here leaves.
+        let _ = mlctl_exec::store::remove_tree(lease.path());
+        drop(lease);
+        let exported = match outcome {
+            Outcome::Succeeded => self.export(&scheduler),
+            _ => Ok(()),
+        };
+        let by_id: BTreeMap<String, _> = scheduler
+            .instances()
+            .filter(|instance| instance.matrix().next().is_none())
+            .filter_map(|instance| Some((instance.id(), instance.result()?.clone())))
+            .collect();
+        let highlights = Highlights::collect(
+            &self.project.workflow,
+            |id| by_id.get(id).map(AsRef::as_ref),
+            |artifact| self.store.object_path(artifact),
+        );
+        let id = writer.id().to_owned();
+        let ended = writer.finish(outcome, now(), dirty.join(), highlights)?;
+        view.finish(&ended, millis(self.began.1))?;
+        if outcome == Outcome::Succeeded && exported.is_ok() && is_reusable(&scheduler) {
+            let asked = reuse_key(self.session, &self.project.root, &self.project.source, self.asked);
+            let results = scheduler.instances().filter_map(|instance| instance.result().map(AsRef::as_ref));
+            Notes::of(&self.project.root).write(&asked, &self.note, results, self.store);
+        }
+        self.files.save();
+        if self.began.1.elapsed() > WORTH_A_SYNC {
+            // What is not synced is rehashed after a power loss: no reason to fail.
+            let _ = self.store.sync();
+        }
+        exported?;
+        Ok((outcome, Runs::open(&self.project.root)?.find(&id)?))
+    }
+
+    fn export(&mut self, scheduler: &Scheduler) -> Result<(), CommandError> {
+        for export in &self.exports {
+            let Some(artifact) = result_of(scheduler, export) else { continue };
+            export::write(export, &artifact, &self.project.root, self.store, &self.files.inputs)?;
+            self.note.exports.push((export.path.clone(), artifact));
+        }
+        Ok(())
+    }
+}
+
+fn result_of(scheduler: &Scheduler, export: &export::Export) -> Option<Artifact> {
+    let instance = scheduler.graph().instances_of(export.step).next()?;
+    scheduler.instance(instance).result()?.artifacts.get(&export.output).copied()
+}
+
+/// Whether a run that is asked for the same would have nothing to do.
+fn is_reusable(scheduler: &Scheduler) -> bool {
+    scheduler.instances().all(|instance| match instance.state() {
+        State::Finished(Status::Succeeded | Status::Cached) => instance.key().is_some(),
+        State::Finished(Status::Skipped) | State::Dissolved => true,
+        _ => false,
+    })
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
