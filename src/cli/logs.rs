@@ -51,7 +51,7 @@ pub(super) fn logs(session: &Session, args: &LogsArgs) -> Result<ExitCode, Comma
     let all = args.instances.is_empty();
     let mut printer = Printer::new(&session.ui, all || wanted.len() > 1);
     if args.follow && run.ended().is_none() {
-        return Follow::new(&run, wanted, args.tail).to_the_end(&mut printer);
+        return Follow::new(&run, wanted, args.tail).until_done(&mut printer);
     }
     if all {
         wanted = state.instances.keys().cloned().collect();
@@ -134,7 +134,7 @@ impl<'a> Follow<'a> {
         Self { run, wanted, tail, open: IndexMap::new(), done: BTreeMap::new() }
     }
 
-    fn to_the_end(mut self, printer: &mut Printer<'_>) -> Result<ExitCode, CommandError> {
+    fn until_done(mut self, printer: &mut Printer<'_>) -> Result<ExitCode, CommandError> {
         let mut follower = self.run.follow();
         let mut first = true;
         loop {

@@ -1,20 +1,22 @@
 //! `mlctl why`
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use mlctl_core::digest::Digest;
 use mlctl_core::event::{Reason, Status};
 use serde_json::json;
 
 use super::{complete, select};
 use crate::error::CommandError;
 use crate::record::{InstanceState, Phase, Run, Runs};
-use crate::session::{Session, provenance};
+use crate::session::{Session, open_store, provenance};
 use crate::ui::run_view;
-use crate::ui::style::{FAINT, STRONG};
+use crate::ui::style::STRONG;
+
+mod changes;
+
+use changes::{Change, Side};
 
 /// How many earlier runs are searched for a result to compare with.
 const SEARCHED: usize = 50;
@@ -31,15 +33,22 @@ pub(crate) struct WhyArgs {
 }
 
 /// What became of an instance in a run, and why.
+#[derive(Default)]
 struct Explanation {
     /// One sentence.
     why: String,
     /// The earlier run that it is compared with.
     compared: Option<String>,
-    /// What is different, by component: before and now.
-    changes: BTreeMap<String, (Option<Digest>, Option<Digest>)>,
+    /// What is different.
+    changes: Vec<Change>,
     /// Further sentences.
     notes: Vec<String>,
+}
+
+impl Explanation {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), ..Self::default() }
+    }
 }
 
 /// Explains why an instance ran, was reused, skipped or cancelled.
@@ -51,11 +60,6 @@ pub(super) fn why(session: &Session, args: &WhyArgs) -> Result<ExitCode, Command
     let instance = &state.instances[&id];
     let explanation = explain(&runs, &run, &id, instance);
     if session.ui.is_json() {
-        let changes: BTreeMap<_, _> = explanation
-            .changes
-            .iter()
-            .map(|(name, (before, now))| (name, json!({ "before": before, "now": now })))
-            .collect();
         session.ui.json(&json!({
             "run": run.id(),
             "instance": id,
@@ -64,20 +68,15 @@ pub(super) fn why(session: &Session, args: &WhyArgs) -> Result<ExitCode, Command
             "key": instance.key,
             "components": instance.components,
             "compared_with": explanation.compared,
-            "changes": changes,
+            "changes": explanation.changes,
             "notes": explanation.notes,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text =
         format!("{STRONG}{id}{STRONG:#} {} in run {}: {}\n", instance.phase.name(), run.id(), explanation.why);
-    for (name, (before, now)) in &explanation.changes {
-        let change = match (before, now) {
-            (Some(before), Some(now)) => format!("changed  {FAINT}{} -> {}{FAINT:#}", before.short(), now.short()),
-            (None, _) => "added".into(),
-            (_, None) => "removed".into(),
-        };
-        let _ = writeln!(text, "  {name}  {change}");
+    for change in &explanation.changes {
+        let _ = writeln!(text, "  {}: {}", change.component, change.what);
     }
     for note in &explanation.notes {
         let _ = writeln!(text, "  {note}");
@@ -87,11 +86,11 @@ pub(super) fn why(session: &Session, args: &WhyArgs) -> Result<ExitCode, Command
 }
 
 fn explain(runs: &Runs, run: &Run, id: &str, instance: &InstanceState) -> Explanation {
-    let plain = |why: String| Explanation { why, compared: None, changes: BTreeMap::new(), notes: Vec::new() };
     match instance.phase {
-        Phase::Pending => plain("what it needs is not done yet, or there is no room for it".into()),
+        Phase::Pending => Explanation::new("what it needs is not done yet, or there is no room for it"),
         Phase::Finished(Status::Skipped | Status::Cancelled) => {
-            let mut explanation = plain(instance.reason.as_ref().map_or_else(String::new, run_view::explain));
+            let mut explanation =
+                Explanation::new(instance.reason.as_ref().map_or_else(String::new, run_view::explain));
             if let Some(Reason::DependencyFailed { instance, .. } | Reason::DependencySkipped { instance }) =
                 &instance.reason
             {
@@ -110,64 +109,63 @@ fn explain(runs: &Runs, run: &Run, id: &str, instance: &InstanceState) -> Explan
 
 /// It was reused: everything that its key is made of is as it was.
 fn reused(run: &Run, instance: &InstanceState) -> Explanation {
-    let mut notes = Vec::new();
-    let maker = instance.key.as_ref().and_then(provenance);
-    if let Some(maker) = maker {
-        notes.push(format!("made by `{}` in run {}", maker.instance, maker.run));
+    let mut explanation = Explanation::new("everything that it depends on is as it was when its result was made");
+    if let Some(maker) = instance.key.as_ref().and_then(provenance) {
+        explanation.notes.push(format!("made by `{}` in run {}", maker.instance, maker.run));
     } else if let Some(base) = &run.meta.reused {
-        notes.push(format!("nothing had to be done in this run: all is as run {base} made it"));
+        explanation.notes.push(format!("nothing had to be done in this run: all is as run {base} made it"));
     }
-    Explanation {
-        why: "everything that it depends on is as it was when its result was made".into(),
-        compared: None,
-        changes: BTreeMap::new(),
-        notes,
-    }
+    explanation
 }
 
 /// It ran: because there was no result for its key. What is different from the latest one that there was?
 fn ran(runs: &Runs, run: &Run, id: &str, instance: &InstanceState) -> Explanation {
-    let none = |why: &str| Explanation { why: why.into(), compared: None, changes: BTreeMap::new(), notes: Vec::new() };
     let Some(key) = instance.key else {
-        return none("its result may not be reused (`cache = false`, `finally`, or its command uses `run.id`)");
+        return Explanation::new("its result may not be reused (`cache = false`, `finally`, or it uses `run.id`)");
     };
-    let earlier = runs.list().skip_while(|other| other.id() != run.id()).skip(1).take(SEARCHED);
-    let earlier = earlier.filter_map(|other| {
-        let state = other.fold().instances.swap_remove(id)?;
-        state.key.is_some().then(|| (other.id().to_owned(), state))
-    });
-    let Some((other, before)) = earlier.into_iter().next() else {
-        return none("no earlier run has a result of it");
+    let Some((other, before)) = earlier(runs, run, id) else {
+        return Explanation::new("no earlier run has a result of it");
     };
     if before.key == Some(key) {
         let why = match before.phase {
-            Phase::Finished(Status::Succeeded | Status::Cached) => {
-                format!("nothing changed since run {other}: it was forced, or the store had lost the result")
-            }
-            _ => format!("nothing changed since run {other}, but it did not succeed there"),
+            Phase::Finished(Status::Succeeded | Status::Cached) => "it was forced, or the store had lost its result",
+            _ => "but it did not succeed there",
         };
-        return Explanation { compared: Some(other), ..none(&why) };
+        let why = format!("nothing changed since run {}: {why}", other.id());
+        return Explanation { compared: Some(other.id().to_owned()), ..Explanation::new(why) };
     }
-    let changes = differences(&before.components, &instance.components);
-    let why = if changes.is_empty() {
-        // Components are recorded when an instance is done.
-        format!("what its key is made of changed since run {other}")
-    } else {
-        format!("{} since run {other}", if changes.len() == 1 { "one thing changed" } else { "these changed" })
+    let store = open_store().ok();
+    // Components stand in the record of what ran and is done; the store has those of what was reused.
+    let components = |state: &InstanceState| match (&state.key, &store) {
+        (Some(key), Some(store)) if state.components.is_empty() => {
+            store.peek(key).map(|entry| entry.components).unwrap_or_default()
+        }
+        _ => state.components.clone(),
     };
-    Explanation { why, compared: Some(other), changes, notes: Vec::new() }
+    let (was, is) = (components(&before), components(instance));
+    let mut explanation = Explanation { compared: Some(other.id().to_owned()), ..Explanation::default() };
+    if was.is_empty() || is.is_empty() {
+        explanation.why = format!("something that it depends on changed since run {}", other.id());
+        return explanation;
+    }
+    let before = Side { components: &was, params: &other.meta.params };
+    let now = Side { components: &is, params: &run.meta.params };
+    explanation.changes = changes::between(&before, &now, store.as_ref());
+    let what = if explanation.changes.len() == 1 { "this" } else { "these" };
+    explanation.why = format!("{what} changed since run {}", other.id());
+    explanation
 }
 
-fn differences(
-    before: &BTreeMap<String, Digest>,
-    now: &BTreeMap<String, Digest>,
-) -> BTreeMap<String, (Option<Digest>, Option<Digest>)> {
-    if before.is_empty() || now.is_empty() {
-        return BTreeMap::new();
+/// The latest earlier result of an instance; where there is none, its latest attempt at one.
+fn earlier(runs: &Runs, run: &Run, id: &str) -> Option<(Run, InstanceState)> {
+    let earlier = runs.list().skip_while(|other| other.id() != run.id()).skip(1).take(SEARCHED);
+    let mut attempt = None;
+    for other in earlier {
+        let Some(state) = other.fold().instances.swap_remove(id).filter(|state| state.key.is_some()) else { continue };
+        if matches!(state.phase, Phase::Finished(Status::Succeeded | Status::Cached)) {
+            return Some((other, state));
+        }
+        attempt = attempt.or(Some((other, state)));
     }
-    let names = before.keys().chain(now.keys());
-    names
-        .map(|name| (name.clone(), (before.get(name).copied(), now.get(name).copied())))
-        .filter(|(_, (before, now))| before != now)
-        .collect()
+    attempt
 }

@@ -93,7 +93,7 @@ impl Screen {
 
     fn status(&self, tally: &Tally, running: usize, failed: usize, elapsed: String, columns: usize) -> String {
         let done = tally.done().min(tally.total);
-        let filled = if tally.total == 0 { 0 } else { (done * BAR as u64 / tally.total) as usize };
+        let filled = (done * BAR as u64).checked_div(tally.total).unwrap_or(0) as usize;
         let mut words = format!(" {done}/{} done, {running} running", tally.total);
         if tally.cached > 0 {
             let _ = write!(words, ", {} cached", tally.cached);
