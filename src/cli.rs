@@ -49,7 +49,7 @@ struct Global {
     /// Where to run: a context's name [default: $MLCTL_CONTEXT, or local].
     #[arg(long, value_name = "NAME", global = true, add = complete::contexts())]
     context: Option<String>,
-    /// The form of results.
+    /// The form of results [default: text].
     #[arg(short, long, value_name = "FORM", global = true, default_value = "text", hide_default_value = true)]
     output: Format,
     /// Say nothing but errors.

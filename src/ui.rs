@@ -23,27 +23,25 @@ pub(crate) mod time;
 
 use style::{ERROR, HINT, WARNING};
 
-/// When to use colours.
+/// When to use colours. (What clap would show as help of the values stands behind `//`: they explain themselves.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR says otherwise.
+    // On a terminal, unless NO_COLOR says otherwise.
     #[default]
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 
 /// The form of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    // For people.
     #[default]
     Text,
-    /// One JSON document; one a line where the command follows something.
+    // One document; one a line where the command follows something.
     Json,
-    /// Names only, one a line.
+    // Names only, one a line.
     Name,
 }
 
