@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 mod difference;
 mod ensure;
+mod failure;
 mod file;
 mod pip;
 pub(crate) mod requirements;

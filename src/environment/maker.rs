@@ -60,21 +60,27 @@ impl<'a> Maker<'a> {
             .map_err(|error| CommandError::missing("cannot make a temporary directory").because(&error))
     }
 
-    /// The Python that is declared.
+    /// The Python that is declared; uv may fetch one that is not here.
     pub(crate) fn python(&self, declared: &str) -> Result<Python, CommandError> {
         let NotFound { tried } = match python::find(declared) {
             Ok(python) => return Ok(python),
             Err(not_found) => not_found,
         };
         let message = format!("environment `{}` needs Python {declared}, which was not found", self.environment);
-        let error = CommandError::missing(message);
-        let error = match tried.as_slice() {
-            [] => error.cause("there is no Python on PATH, nor one that pyenv or uv installed"),
-            tried => error.cause(format!("tried:\n{}", tried.join("\n"))),
-        };
-        let error = error.hint(format!(
-            "install it: `uv python install {declared}`, `pyenv install {declared}`, or the system's package"
-        ));
+        let mut error = CommandError::missing(message).cause(match tried.as_slice() {
+            [] => "there is no Python on PATH, nor one that pyenv or uv installed".to_owned(),
+            tried => format!("tried:\n{}", tried.join("\n")),
+        });
+        if let Some(uv) = self.uv_program() {
+            let mut install = self.uv(uv);
+            install.args(["python", "install", declared]);
+            let ended = self.run(&mut install, None, Phase::Installing)?;
+            match python::find(declared) {
+                Ok(python) if ended.status.success() => return Ok(python),
+                _ => error = error.cause(format!("uv cannot fetch it:\n{}", ended.output.trim_end())),
+            }
+        }
+        error = error.hint(format!("install Python {declared}: with uv, pyenv or the system's package manager"));
         Err(match python::newest() {
             Some(newest) => {
                 error.hint(format!("or declare `python = \"{newest}\"`, which is here, and run `mlctl lock`"))

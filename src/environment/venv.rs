@@ -73,16 +73,17 @@ fn install(
     fs::write(&requirements, requirements_text(locked, maker.project))
         .map_err(|error| CommandError::missing("cannot write a temporary file").because(&error))?;
     let target = directory.join("bin/python");
+    // Constraints of the user's are taken away: nothing is left to choose, and they have no hashes.
     let mut install = match maker.uv_program() {
         Some(uv) => {
             let mut install = maker.uv(uv);
             install.args(["pip", "install", "--compile-bytecode", "--python"]).arg(target);
+            install.env_remove("UV_CONSTRAINT").env_remove("UV_OVERRIDE");
             install
         }
         None => {
             let mut install = maker.pip(python)?;
             install.arg("--python").arg(target).args(["install", "--compile", "--progress-bar", "off"]);
-            // A constraint has no hash, and nothing is left to choose.
             install.env_remove("PIP_CONSTRAINT");
             install
         }

@@ -44,7 +44,8 @@ pub(super) fn resolve(maker: &Maker<'_>, question: &Question<'_>) -> Result<Vec<
     let report = question.scratch.join("report.json");
     let mut command = maker.pip(question.python)?;
     command.args(["install", "--progress-bar", "off", "--dry-run", "--ignore-installed", "--report"]).arg(&report);
-    command.args(question.arguments()?).current_dir(question.project);
+    let (requirements, constraints) = question.arguments()?;
+    command.arg("-r").arg(requirements).args(constraints).current_dir(question.project);
     let ended = maker.run(&mut command, None, Phase::Resolving)?;
     if !ended.status.success() {
         return Err(failed("pip", question, &ended.output));

@@ -7,10 +7,12 @@ use std::path::Path;
 use mlctl_core::diag::Source;
 
 use super::requirements::{self, Described, Inputs};
-use super::{Distribution, LockedEnvironment, pip, uv};
+use super::{Distribution, LockedEnvironment, failure, pip, uv};
 use crate::environment::{Maker, Phase};
 use crate::error::CommandError;
 use crate::platform::python::{self, Python};
+
+const REQUIREMENTS: &str = "requirements.txt";
 
 /// What a resolver is asked.
 pub(super) struct Question<'a> {
@@ -66,50 +68,39 @@ fn no_python(spec: &Source, environment: &Described<'_>) -> CommandError {
 }
 
 impl Question<'_> {
-    /// The arguments that name what is asked for: both resolvers take the same.
-    pub(super) fn arguments(&self) -> Result<[OsString; 4], CommandError> {
-        let options = self.inputs.options.iter().map(|option| requirements::absolute(option, self.project));
-        let lines: Vec<String> = options.chain(self.inputs.requirements.iter().cloned()).collect();
-        let requirements = self.scratch.join("requirements.txt");
-        let constraints = self.scratch.join("constraints.txt");
-        for (file, lines) in [(&requirements, &lines), (&constraints, &self.inputs.constraints)] {
-            fs::write(file, lines.join("\n") + "\n")
-                .map_err(|error| CommandError::missing("cannot write a temporary file").because(&error))?;
+    /// The arguments that name what is asked for: requirements, then, if there are any, constraints.
+    pub(super) fn arguments(&self) -> Result<(OsString, Vec<OsString>), CommandError> {
+        let requirements = self.scratch.join(REQUIREMENTS);
+        write(&requirements, &self.lines())?;
+        let mut more = Vec::new();
+        if !self.inputs.constraints.is_empty() {
+            let constraints = self.scratch.join("constraints.txt");
+            write(&constraints, &self.inputs.constraints)?;
+            more.extend(["-c".into(), constraints.into()]);
         }
-        Ok(["-r".into(), requirements.into(), "-c".into(), constraints.into()])
+        Ok((requirements.into(), more))
     }
+
+    fn lines(&self) -> Vec<String> {
+        let options = self.inputs.options.iter().map(|option| requirements::absolute(option, self.project));
+        options.chain(self.inputs.requirements.iter().cloned()).collect()
+    }
+}
+
+fn write(file: &Path, lines: &[String]) -> Result<(), CommandError> {
+    fs::write(file, lines.join("\n") + "\n")
+        .map_err(|error| CommandError::missing("cannot write a temporary file").because(&error))
 }
 
 /// A resolver's failure: the reason in a few words, then everything it said.
 pub(super) fn failed(tool: &str, question: &Question<'_>, output: &str) -> CommandError {
     let name = question.environment.name;
-    let mut error = CommandError::missing(format!("environment `{name}` cannot be resolved: {}", reason(output)));
-    error = error.cause(format!("{tool} said:\n{}", output.trim_end()));
+    let message = format!("environment `{name}` cannot be resolved: {}", failure::reason(output));
+    let file = question.scratch.join(REQUIREMENTS);
+    let said = failure::readable(output, &file.display().to_string(), &question.lines());
+    let error = CommandError::missing(message).cause(format!("{tool} said:\n{}", said.trim_end()));
     match question.environment.requirements {
         Some((file, _)) => error.hint(format!("what it asks for stands in {file} and under [environments.{name}]")),
         None => error.hint(format!("what it asks for stands under [environments.{name}]")),
-    }
-}
-
-/// What a resolver's output comes down to.
-fn reason(output: &str) -> String {
-    const NETWORK: [&str; 5] =
-        ["Retrying (Retry(", "Failed to fetch", "error sending request", "dns error", "Could not connect"];
-    const CONFLICT: [&str; 3] = ["ResolutionImpossible", "conflicting dependencies", "are incompatible"];
-    let has = |marks: &[&str]| marks.iter().any(|mark| output.contains(mark));
-    if has(&NETWORK) {
-        return "the package index cannot be reached".to_owned();
-    }
-    if has(&CONFLICT) {
-        return "the requirements contradict each other".to_owned();
-    }
-    let missing = output.lines().find_map(|line| {
-        line.split_once("No matching distribution found for ")
-            .map(|(_, what)| what.trim())
-            .or_else(|| Some(line.split_once(" was not found in the")?.0.rsplit(' ').next()?.trim()))
-    });
-    match missing {
-        Some(what) => format!("there is no `{what}` for this Python and platform"),
-        None => "the resolver failed".to_owned(),
     }
 }

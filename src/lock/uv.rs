@@ -45,8 +45,8 @@ pub(super) fn resolve(
     let pylock = question.scratch.join("pylock.toml");
     let mut command = maker.uv(uv);
     command.args(["pip", "compile", "--quiet", "--format", "pylock.toml", "--output-file"]).arg(&pylock);
-    let [_, requirements, flag, constraints] = question.arguments()?;
-    command.arg("--python").arg(&question.python.path).arg(requirements).arg(flag).arg(constraints);
+    let (requirements, constraints) = question.arguments()?;
+    command.arg("--python").arg(&question.python.path).arg(requirements).args(constraints);
     command.current_dir(question.project);
     let ended = maker.run(&mut command, None, Phase::Resolving)?;
     if !ended.status.success() {

@@ -3,6 +3,7 @@
 //! A name on `PATH` proves nothing: pyenv and others leave shims for versions that are not there. So a candidate is
 //! asked what it is, and where its real interpreter lies, since a virtual environment must outlive the shim.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -99,13 +100,10 @@ fn candidates(declared: &str) -> Vec<PathBuf> {
     installed.retain(|(version, _)| version.satisfies(declared));
     installed.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     found.extend(installed.into_iter().map(|(_, path)| path));
-    let mut unique = Vec::new();
-    for path in found {
-        if !unique.contains(&path) {
-            unique.push(path);
-        }
-    }
-    unique
+    // A directory may be on PATH under several names.
+    let mut seen = BTreeSet::new();
+    found.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
+    found
 }
 
 /// Every program called `name` on `PATH`.
