@@ -4,6 +4,7 @@
 //! in place under a name of its own, and *published* by renaming a link to it. A maker that is killed leaves a
 //! directory that no link names; what its orphans still write lands there too, never in the next maker's.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::symlink;
@@ -35,10 +36,11 @@ pub(super) fn make(
     if let Some(directory) = published(place, &whole) {
         return Ok(directory);
     }
-    discard_leftovers(place);
     let name = unique_name();
+    discard_others(place, &name);
     make(&place.join(&name))?;
     publish(place, &name).map_err(failed)?;
+    discard_others(place, &name);
     Ok(place.join(name))
 }
 
@@ -65,11 +67,12 @@ fn publish(place: &Path, name: &str) -> io::Result<()> {
 
 /// Removes what killed makers left, and what was published but is no longer whole. Orphans may still write there: what
 /// cannot be removed now, the next maker removes.
-fn discard_leftovers(place: &Path) {
+fn discard_others(place: &Path, name: &str) {
     for entry in place.read_dir().into_iter().flatten().flatten() {
+        let own = [name, PUBLISHED].map(OsStr::new).contains(&entry.file_name().as_os_str());
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() => drop(fs::remove_dir_all(entry.path())),
-            Ok(kind) if kind.is_symlink() => drop(fs::remove_file(entry.path())),
+            Ok(kind) if kind.is_dir() && !own => drop(fs::remove_dir_all(entry.path())),
+            Ok(kind) if kind.is_symlink() && !own => drop(fs::remove_file(entry.path())),
             _ => {}
         }
     }
