@@ -5,13 +5,12 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use mlctl_exec::store::Store;
 use serde_json::{Value, json};
 
 use super::complete;
 use crate::error::CommandError;
 use crate::lock::{self, Difference, FILE_NAME, Lock, Mode, Wanted};
-use crate::session::{Project, Session, store_root};
+use crate::session::{Project, Session, open_store};
 use crate::ui::preparing::Preparing;
 use crate::ui::style::{GOOD, STRONG};
 
@@ -32,8 +31,7 @@ pub(crate) struct LockArgs {
 /// Brings `mlctl.lock` up to date.
 pub(super) fn lock(session: &Session, args: LockArgs) -> Result<ExitCode, CommandError> {
     let project = session.project()?;
-    let store = Store::open(&store_root()?)
-        .map_err(|error| CommandError::missing("the store cannot be used").because(&error))?;
+    let store = open_store()?;
     let mode = match &args {
         LockArgs { check: true, .. } => Mode::Frozen,
         LockArgs { update: true, .. } => Mode::Update,
