@@ -82,7 +82,7 @@ fn install(
             install
         }
         None => {
-            let mut install = maker.pip(python)?;
+            let mut install = maker.pip(python, Phase::Installing)?;
             install.arg("--python").arg(target).args(["install", "--compile", "--progress-bar", "off"]);
             install.env_remove("PIP_CONSTRAINT");
             install

@@ -57,8 +57,9 @@ pub(crate) fn ensure(
     let _alone = file::exclusively(project.root)
         .map_err(|error| CommandError::missing(format!("cannot write {FILE_NAME}")).because(&error))?;
     // Another mlctl may have written meanwhile.
-    let mut lock = Lock::read(project.root)?;
-    let changes = self::changes(&lock, wanted, &inputs, mode);
+    let before = Lock::read(project.root)?;
+    let changes = self::changes(&before, wanted, &inputs, mode);
+    let mut lock = before.clone();
     let mut result = Ok(());
     for change in &changes {
         result = change.make(project, &mut lock, progress);
@@ -66,9 +67,9 @@ pub(crate) fn ensure(
             break;
         }
     }
-    // What was resolved before a failure need not be resolved again.
-    lock.write(project.root)?;
-    result.map(|()| lock)
+    // Also after a failure: what was resolved before it need not be resolved again.
+    let written = if lock == before { Ok(()) } else { lock.write(project.root) };
+    result.and(written).map(|()| lock)
 }
 
 /// One thing that has to change in a lock.

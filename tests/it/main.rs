@@ -5,4 +5,6 @@
 mod cli;
 mod completion;
 mod docs;
+mod lock;
 mod support;
+mod wheels;
