@@ -180,7 +180,7 @@ impl Attempt<'_> {
             families.except(pid);
         }
         let note = |slot, group| warden.iter().for_each(|warden| warden.note(slot, group));
-        let (log, output) = Log::open(&self.place.log, &self.place.secrets)
+        let (mut log, output) = Log::open(&self.place.log, &self.place.secrets)
             .map_err(|error| failed(&format!("cannot write the log `{}`", self.place.log.display()), &error))?;
         let (writable, work) = (self.writable(), self.slot.bundle.work.clone());
         let running = self.slot.starter.start(invocation, work, output, writable);
@@ -190,7 +190,7 @@ impl Attempt<'_> {
         let since = running.since();
         let family = Family::new(families.clone(), nonce);
         let limits = Limits { timeout: self.task.timeout, grace: self.place.grace, cancel: self.cancel };
-        let ending = running.wait(&limits, &family);
+        let ending = running.wait(&limits, &family, &mut log);
         self.millis = millis(since.elapsed());
         note(self.slot.number, None);
         log.finish();
@@ -208,7 +208,7 @@ impl Attempt<'_> {
     }
 
     fn writable(&self) -> Option<Writable> {
-        let Place { log, caches, checkpoint, .. } = &self.place;
+        let Place { caches, checkpoint, .. } = &self.place;
         if !self.place.sandbox || !sandbox::is_available() {
             return None;
         }
@@ -217,7 +217,7 @@ impl Attempt<'_> {
         let mut trees: Vec<PathBuf> = own.into_iter().cloned().collect();
         trees.extend(self.task.caches.iter().map(|name| caches.join(name)));
         trees.extend(self.task.checkpoint.then(|| checkpoint.clone()));
-        Some(Writable { trees, logs: log.parent().map(PathBuf::from).unwrap_or_default() })
+        Some(Writable(trees))
     }
 }
 

@@ -90,11 +90,9 @@ impl Family {
         }
     }
 
-    /// Waits until nothing but the command itself is left, at most until `deadline`.
-    pub(crate) fn await_end(&self, group: Pid, deadline: Instant) {
-        while Instant::now() < deadline && !self.orphans(group).is_empty() {
-            sleep(Duration::from_millis(10));
-        }
+    /// Whether anything that lost its parent still lives.
+    pub(crate) fn has_orphans(&self, group: Pid) -> bool {
+        !self.orphans(group).is_empty()
     }
 
     /// Once the command is gone: kills all that it left behind, and tells whether there was anything. Costs one read

@@ -1,58 +1,97 @@
-//! The log of an attempt: one file that only grows, written by the program itself, both streams in the order in which
-//! they were written. So it costs nothing, and outlives mlctl. Only where the step has secrets a thread stands between.
+//! The log of an attempt: one file that only grows, with both streams in the order in which they were written.
+//!
+//! The command writes to a pipe, and the thread that waits for it copies. Giving it the file itself would be cheaper
+//! for what prints much, but then `tee /dev/stderr` or `-o /dev/stdout` open that file anew, and truncate it or write
+//! over its beginning; a pipe is what containers give, too.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::thread::{self, JoinHandle};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ioctl_fionbio, read};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::redact::Filter;
 
-/// What a pipe holds at most.
+/// What a pipe holds.
 const PIPE: usize = 64 * 1024;
 
-/// Where a command's output goes.
-pub(crate) enum Log {
-    /// Straight to the file.
-    Plain,
-    /// Through a thread that takes secrets out.
-    Redacted(Redactor),
-}
+/// What it holds after a program enlarged it.
+const LARGEST_PIPE: usize = 1024 * 1024;
 
-pub(crate) struct Redactor {
-    thread: JoinHandle<()>,
-    /// Closed to say that the command is gone.
-    stop: OwnedFd,
+/// Copies what a command writes to its log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// `None`: everyone closed the other end.
+    output: Option<OwnedFd>,
+    file: File,
+    /// Takes secrets out, where there are any.
+    filter: Option<Filter>,
+    /// Whether the file still takes what is written.
+    writable: bool,
+    /// Made for the first output: most steps are silent for long.
+    buffer: Vec<u8>,
+    clean: Vec<u8>,
 }
 
 impl Log {
-    /// Opens the log, and what the command writes to.
-    pub(crate) fn open(path: &Path, secrets: &BTreeMap<String, String>) -> io::Result<(Self, File)> {
+    /// Opens the log at `path`, and what the command is to write to.
+    pub(crate) fn open(path: &Path, secrets: &BTreeMap<String, String>) -> io::Result<(Self, OwnedFd)> {
         let file = append(path)?;
-        if secrets.is_empty() {
-            return Ok((Self::Plain, file));
-        }
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC)?;
-        let filter = Filter::new(secrets);
-        let work = move || copy(&output, &stopped, filter, file);
-        let thread = thread::Builder::new().name("redactor".to_owned()).spawn(work)?;
-        Ok((Self::Redacted(Redactor { thread, stop }), input.into()))
+        // Reading must not block, writing must.
+        ioctl_fionbio(&output, true)?;
+        let filter = (!secrets.is_empty()).then(|| Filter::new(secrets));
+        let log = Self { output: Some(output), file, filter, writable: true, buffer: Vec::new(), clean: Vec::new() };
+        Ok((log, input))
     }
 
-    /// Returns when all that the command wrote is in the log. A process that escaped may hold the other end for ever:
-    /// that is not waited for.
-    pub(crate) fn finish(self) {
-        if let Self::Redacted(Redactor { thread, stop }) = self {
-            drop(stop);
-            let _ = thread.join();
+    /// Ready when there is something to copy; `None` when nothing will ever come.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.output.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Copies what is there now, at most a pipe's worth. `false`: there was nothing.
+    pub(crate) fn copy(&mut self) -> bool {
+        let Some(output) = &self.output else { return false };
+        self.buffer.clear();
+        self.buffer.reserve(PIPE);
+        match read(output, spare_capacity(&mut self.buffer)) {
+            Ok(1..) => self.write(),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(0) | Err(_) => self.output = None,
         }
+        !self.buffer.is_empty()
+    }
+
+    /// Copies the rest: what a pipe can hold. What escaped may hold the other end for ever, and is not listened to.
+    pub(crate) fn finish(mut self) {
+        for _ in 0..LARGEST_PIPE / PIPE {
+            if !self.copy() {
+                break;
+            }
+        }
+        if let Some(filter) = &mut self.filter {
+            filter.finish(&mut self.clean);
+            let _ = self.file.write_all(&self.clean);
+        }
+    }
+
+    /// A log that cannot be written (a full disk) must not block the command: the rest is read and dropped.
+    fn write(&mut self) {
+        let piece = match &mut self.filter {
+            None => &self.buffer,
+            Some(filter) => {
+                self.clean.clear();
+                filter.push(&self.buffer, &mut self.clean);
+                &self.clean
+            }
+        };
+        self.writable = self.writable && self.file.write_all(piece).is_ok();
+        self.clean.clear();
     }
 }
 
@@ -65,45 +104,4 @@ fn append(path: &Path) -> io::Result<File> {
         }
         (opened, _) => opened,
     }
-}
-
-/// Copies until the other end is closed, or the command is gone and what it left in the pipe is copied. A log that
-/// cannot be written (a full disk) must not block the command: the rest is read and dropped.
-fn copy(output: &OwnedFd, stopped: &OwnedFd, mut filter: Filter, mut file: File) {
-    let mut piece = vec![0; PIPE];
-    let mut clean = Vec::new();
-    let mut writable = true;
-    // What an escaped process goes on to write is none of the log's business.
-    let mut left = None;
-    while left != Some(0) {
-        if await_more(output, stopped) {
-            left = Some(left.unwrap_or(PIPE));
-        }
-        let most = left.unwrap_or(PIPE);
-        let length = match read(output, &mut piece[..most]) {
-            Ok(0) | Err(Errno::AGAIN) => break,
-            Ok(length) => length,
-            Err(Errno::INTR) => continue,
-            Err(_) => break,
-        };
-        left = left.map(|left| left - length);
-        filter.push(&piece[..length], &mut clean);
-        writable = writable && file.write_all(&clean).is_ok();
-        clean.clear();
-    }
-    filter.finish(&mut clean);
-    if writable {
-        let _ = file.write_all(&clean);
-    }
-}
-
-/// Blocks until there is more to read, or the command is gone: then reading no longer blocks.
-fn await_more(output: &OwnedFd, stopped: &OwnedFd) -> bool {
-    let mut fds = [output.as_fd(), stopped.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    while matches!(poll(&mut fds, None), Err(Errno::INTR)) {}
-    let gone = !fds[1].revents().is_empty();
-    if gone {
-        let _ = ioctl_fionbio(output, true);
-    }
-    gone
 }

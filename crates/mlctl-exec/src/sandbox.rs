@@ -29,24 +29,18 @@ pub fn is_available() -> bool {
     })
 }
 
-/// What a step may write besides the shared directories.
+/// The directories in which a step may write, besides the shared ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Writable {
-    /// Everything below these.
-    pub(crate) trees: Vec<PathBuf>,
-    /// The content of the files in this directory: `/dev/stdout` is the attempt's log, opened again by its name.
-    pub(crate) logs: PathBuf,
-}
+pub(crate) struct Writable(pub(crate) Vec<PathBuf>);
 
 impl Writable {
     /// Confines this thread, and all that it starts, for good.
     pub(crate) fn confine_this_thread(&self) -> Result<(), RulesetError> {
         let all = AccessFs::from_write(ABI::V3);
         let mut rules = Ruleset::default().handle_access(all)?.create()?;
-        for path in self.trees.iter().map(PathBuf::as_path).chain(SHARED.map(Path::new)) {
+        for path in self.0.iter().map(PathBuf::as_path).chain(SHARED.map(Path::new)) {
             rules = allow(rules, path, all)?;
         }
-        rules = allow(rules, &self.logs, CONTENT)?;
         // Threads name themselves there, and set their own limits.
         allow(rules, Path::new("/proc"), CONTENT)?.restrict_self()?;
         Ok(())

@@ -9,14 +9,19 @@ mod starter;
 mod wait;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 pub(crate) use starter::Starter;
 pub(crate) use wait::{Ending, Limits, Running};
+
+/// The longest pause before a program that is being written is given up.
+const BUSY_AT_MOST: Duration = Duration::from_millis(500);
 
 /// A command, rendered.
 pub(crate) struct Invocation {
@@ -32,7 +37,7 @@ impl Invocation {
 }
 
 /// Starts `invocation` in `directory`, with both streams to `output`. The error is the reason, for people.
-fn spawn(invocation: &Invocation, directory: &Path, output: &File) -> Result<Running, String> {
+fn spawn(invocation: &Invocation, directory: &Path, output: &OwnedFd) -> Result<Running, String> {
     let nothing = OsString::new();
     let first = invocation.argv.first().unwrap_or(&nothing);
     let path = invocation.variable("PATH").unwrap_or(&nothing);
@@ -48,8 +53,23 @@ fn spawn(invocation: &Invocation, directory: &Path, output: &File) -> Result<Run
         .stdin(Stdio::null());
     let streams = || output.try_clone().map(Stdio::from).map_err(|error| error.to_string());
     command.stdout(streams()?).stderr(streams()?);
-    let child = command.spawn().map_err(|error| program::explain(&error, &program, &invocation.argv))?;
+    let child = start(&mut command).map_err(|error| program::explain(&error, &program, &invocation.argv))?;
     Running::of(&child).map_err(|error: io::Error| format!("cannot watch the process: {error}"))
+}
+
+/// Another thread's child holds, until its own exec, what that thread was writing: a program that a slot was just given
+/// may be "busy" for a moment.
+fn start(command: &mut Command) -> io::Result<Child> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && pause < BUSY_AT_MOST => {
+                sleep(pause);
+                pause *= 2;
+            }
+            started => return started,
+        }
+    }
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -1,7 +1,7 @@
 //! Who starts a slot's commands: the caller itself, or a confined thread that lives as long as the slot needs no other
 //! confinement. A command costs two wake-ups more then; to confine a new thread for each would cost ten times that.
 
-use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -26,7 +26,7 @@ struct Confined {
 struct Request {
     invocation: Invocation,
     directory: PathBuf,
-    output: File,
+    output: OwnedFd,
 }
 
 impl Starter {
@@ -35,7 +35,7 @@ impl Starter {
         &mut self,
         invocation: Invocation,
         directory: PathBuf,
-        output: File,
+        output: OwnedFd,
         to: Option<Writable>,
     ) -> Result<Running, String> {
         let Some(to) = to else { return spawn(&invocation, &directory, &output) };

@@ -1,8 +1,9 @@
 //! Waiting for a command: its end, its time limit, or a cancellation, whichever comes first.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidf
 
 use crate::cancel::Cancel;
 use crate::family::Family;
+use crate::logs::Log;
 
 /// How a command ended.
 #[derive(Debug)]
@@ -58,18 +60,20 @@ impl Running {
 
     /// Waits for the end, then for the end of everything it left behind. The second of the pair tells whether there
     /// was anything.
-    pub(crate) fn wait(self, limits: &Limits, family: &Family) -> io::Result<(Ending, bool)> {
+    pub(crate) fn wait(self, limits: &Limits, family: &Family, log: &mut Log) -> io::Result<(Ending, bool)> {
         let deadline = limits.timeout.and_then(|timeout| self.since.checked_add(timeout));
-        let by_us = match until_ready(&[self.pidfd.as_fd(), limits.cancel.fd()], deadline)? {
-            Some(0) => None,
-            Some(_) => Some(Ending::Cancelled),
-            None => Some(Ending::TimedOut(limits.timeout.unwrap_or_default())),
+        let by_us = match self.until(deadline, Some(limits.cancel), log)? {
+            Next::Ended => None,
+            Next::Cancelled => Some(Ending::Cancelled),
+            Next::Deadline => Some(Ending::TimedOut(limits.timeout.unwrap_or_default())),
         };
         if by_us.is_some() {
             family.terminate(self.pid);
             let deadline = Instant::now() + limits.grace;
-            if until_ready(&[self.pidfd.as_fd()], Some(deadline))?.is_some() {
-                family.await_end(self.pid, deadline);
+            self.until(Some(deadline), None, log)?;
+            while Instant::now() < deadline && family.has_orphans(self.pid) {
+                log.copy();
+                sleep(Duration::from_millis(10));
             }
             family.kill(self.pid);
         }
@@ -81,24 +85,45 @@ impl Running {
             }
         };
         let left_some = family.sweep(self.pid);
-        Ok((by_us.unwrap_or(Ending::Exited(status)), left_some || status.exit_status().is_none()))
+        Ok((by_us.unwrap_or(Ending::Exited(status)), left_some))
+    }
+
+    /// Copies to `log` until something else happens.
+    fn until(&self, deadline: Option<Instant>, cancel: Option<&Cancel>, log: &mut Log) -> io::Result<Next> {
+        loop {
+            let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
+            // A negative descriptor would be left out; the process's own twice does no harm.
+            let own = self.pidfd.as_fd();
+            let watched = [own, cancel.map_or(own, Cancel::fd), log.fd().unwrap_or(own)];
+            let mut watched = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            match poll(&mut watched, left.as_ref()) {
+                Ok(0) => return Ok(Next::Deadline),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            let [ended, cancelled, written] = watched.map(|fd| !fd.revents().is_empty());
+            if ended {
+                return Ok(Next::Ended);
+            }
+            if cancelled {
+                return Ok(Next::Cancelled);
+            }
+            if written {
+                log.copy();
+            }
+        }
     }
 }
 
-/// Which of `fds` is ready first; `None` at the deadline.
-fn until_ready(fds: &[BorrowedFd<'_>], deadline: Option<Instant>) -> io::Result<Option<usize>> {
-    let mut polled: Vec<PollFd> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let timeout = left.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
-        match poll(&mut polled, timeout.as_ref()) {
-            Ok(0) => return Ok(None),
-            Ok(_) => return Ok(polled.iter().position(|fd| !fd.revents().is_empty())),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+/// Why waiting is over.
+enum Next {
+    Ended,
+    Cancelled,
+    Deadline,
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    let tv_sec = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    Timespec { tv_sec, tv_nsec: duration.subsec_nanos().into() }
 }

@@ -92,6 +92,14 @@ fn closed_streams_are_no_failure() {
 }
 
 #[test]
+fn streams_that_are_opened_by_name_lose_nothing() {
+    let bench = Bench::new();
+    let text =
+        "echo one; echo two > /dev/stderr; echo three | tee /dev/stderr > /proc/self/fd/1; echo four > /dev/stdout";
+    assert_eq!(bench.run(&script(&bench, text)).log, "one\ntwo\nthree\nthree\nfour\n");
+}
+
+#[test]
 fn a_large_log_is_all_there() {
     let bench = Bench::new();
     let place = bench.place();
