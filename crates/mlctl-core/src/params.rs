@@ -6,7 +6,7 @@ use std::fmt;
 use indexmap::IndexMap;
 
 use crate::condition::compare;
-use crate::spec::reader::{list, quote, suggest};
+use crate::spec::words::{list, quote, suggest};
 use crate::value::{Type, Value};
 use crate::workflow::{Comparison, ParamDecl, Workflow};
 
@@ -104,7 +104,7 @@ fn value_of(params: &IndexMap<String, ParamDecl>, given: &Given) -> Result<Value
         });
         return Err(error(format!("there is no param {}", quote(&given.name)), help));
     };
-    let named = |problem: String| error(format!("param {}: {problem}", quote(&given.name)), None);
+    let named = |problem: String| error(format!("param {} {problem}", quote(&given.name)), None);
     let value = match &given.value {
         GivenValue::Text(text) => read(text, decl.ty),
         GivenValue::Typed(value) => convert(value.clone(), decl.ty),
@@ -122,7 +122,7 @@ fn value_of(params: &IndexMap<String, ParamDecl>, given: &Given) -> Result<Value
 
 /// Reads a text as a value of this type.
 pub fn read(text: &str, ty: Type) -> Result<Value, String> {
-    let problem = |example: &str| format!("{} is no {ty}, {example}", quote(text));
+    let problem = |example: &str| format!("cannot be {}: the type is {ty}, {example}", quote(text));
     match ty {
         Type::String => Ok(Value::String(text.to_owned())),
         Type::Int => text.parse().map(Value::Int).map_err(|_| problem("as 3 or -1")),
@@ -145,7 +145,7 @@ pub(crate) fn convert(value: Value, ty: Type) -> Result<Value, String> {
     match (value, ty) {
         (Value::Int(number), Type::Float) => Ok(Value::Float(number as f64)),
         (value, ty) if value.type_of() == ty => Ok(value),
-        (value, ty) => Err(format!("expected a value of type {ty}, not {}", value.type_of())),
+        (value, ty) => Err(format!("must be of type {ty}, not {}", value.type_of())),
     }
 }
 
@@ -157,14 +157,14 @@ pub(crate) fn check(decl: &ParamDecl, value: &Value) -> Result<(), String> {
     let shown = quote(&value.to_string());
     match decl {
         ParamDecl { min: Some(min), .. } if breaks(&decl.min, Comparison::Lt) => {
-            Err(format!("{shown} is less than {min}"))
+            Err(format!("cannot be {shown}: the smallest value is {min}"))
         }
         ParamDecl { max: Some(max), .. } if breaks(&decl.max, Comparison::Gt) => {
-            Err(format!("{shown} is more than {max}"))
+            Err(format!("cannot be {shown}: the largest value is {max}"))
         }
         _ if !decl.choices.is_empty() && !decl.choices.contains(value) => {
             let choices: Vec<_> = decl.choices.iter().map(ToString::to_string).collect();
-            Err(format!("{shown} is none of {}", list(choices.iter().map(String::as_str))))
+            Err(format!("cannot be {shown}: the choices are {}", list(choices.iter().map(String::as_str))))
         }
         _ => Ok(()),
     }

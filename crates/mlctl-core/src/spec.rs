@@ -2,6 +2,7 @@
 //! and checks what holds between steps. All problems are reported at once, each at its place, none twice.
 
 mod contexts;
+mod convert;
 mod draft;
 mod file;
 mod input;
@@ -13,12 +14,13 @@ mod output;
 mod param;
 mod paths;
 pub mod quantity;
-pub(crate) mod reader;
+mod reader;
 pub(crate) mod reference;
 mod resolve;
 mod sections;
 mod syntax;
 mod version;
+pub(crate) mod words;
 
 use indexmap::IndexMap;
 use toml::de::{DeTable, DeValue};
@@ -91,5 +93,5 @@ fn toml(source: &Source) -> Result<DeValue<'_>, Vec<Diag>> {
 }
 
 fn field<'t>(root: &'t DeValue<'t>) -> Field<'t> {
-    Field { name: "", name_span: Span::default(), value: root, span: Span::default() }
+    Field { name: "", name_span: Span::default(), value: root, span: Span::default(), is_element: false }
 }

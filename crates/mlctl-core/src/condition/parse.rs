@@ -94,6 +94,10 @@ fn tokens(text: &str) -> Result<Vec<Placed>, SyntaxError> {
             '=' | '!' | '<' | '>' | '&' | '|' => operator(text, at)?,
             '-' | '0'..='9' => number(text, at)?,
             c if c.is_alphabetic() || c == '_' => word(text, at)?,
+            '{' if text[at..].starts_with("{{") => {
+                let help = Some("names are written without braces here: `params.x`");
+                return Err(SyntaxError { range: at..at + 2, problem: "this is not a template".to_owned(), help });
+            }
             c => return Err(error(at..at + c.len_utf8(), format!("`{}` means nothing here", c.escape_debug()))),
         };
         tokens.push((token, at..at + length));
@@ -127,7 +131,7 @@ fn operator(text: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
                 _ if rest.starts_with('!') => (1, "write `not`"),
                 _ => (1, "write `and` or `or`"),
             };
-            let problem = format!("`{}` is no operator", &rest[..length]);
+            let problem = format!("`{}` is not an operator", &rest[..length]);
             return Err(SyntaxError { range: at..at + length, problem, help: Some(help) });
         }
     };
@@ -154,7 +158,7 @@ fn number(text: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
     };
     match value {
         Some(value) => Ok((Token::Literal(value), length)),
-        None => Err(error(at..at + length.max(1), format!("`{written}` is no number"))),
+        None => Err(error(at..at + length.max(1), format!("`{written}` is not a number"))),
     }
 }
 
@@ -177,7 +181,7 @@ fn word(text: &str, at: usize) -> Result<(Token, usize), SyntaxError> {
         "false" => Token::Literal(Value::Bool(false)),
         "in" => {
             let help = Some("compare with each: `params.x == 'a' or params.x == 'b'`");
-            return Err(SyntaxError { range: at..end, problem: "`in` is no operator".to_owned(), help });
+            return Err(SyntaxError { range: at..end, problem: "`in` is not an operator".to_owned(), help });
         }
         _ => Token::Name,
     };

@@ -6,9 +6,10 @@ use indexmap::IndexMap;
 
 use super::draft::read_resources;
 use super::names::{self, Hyphens};
-use super::reader::{self, Field, Reader, Text, quote};
+use super::reader::{Field, Reader, Text};
 use super::sections::owned;
-use super::{Level, keys};
+use super::words::{list, quote};
+use super::{Level, convert, keys};
 use crate::context::{ContextLayer, EngineKind, SecretFrom, StepPlacement, StoreLocation};
 use crate::diag::{Diag, Span};
 
@@ -107,8 +108,8 @@ fn store<'t>(reader: &mut Reader<'t>, table: Field<'t>) -> Option<StoreLocation>
         return None;
     };
     if !SCHEMES.iter().any(|scheme| url.text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
-        let message = format!("{} is no URL of a store", quote(url.text));
-        let help = format!("it begins with one of {}", reader::list(SCHEMES));
+        let message = format!("{} is not the URL of a store", quote(url.text));
+        let help = format!("it begins with one of {}", list(SCHEMES));
         reader.push(Diag::error("bad-url", url.span, message).help(help));
         return None;
     }
@@ -166,14 +167,14 @@ fn secret<'t>(reader: &mut Reader<'t>, table: Field<'t>, level: Level) -> Option
             None
         }
         ([first, second, ..], ..) => {
-            let message = format!("secret {} comes from two places", quote(table.name));
+            let message = format!("secret {} has two sources", quote(table.name));
             reader.push(
                 Diag::error("two-sources", *second, message).related(*first, "the other one").help("keep one of them"),
             );
             None
         }
         _ => {
-            let message = format!("secret {} comes from nowhere", quote(table.name));
+            let message = format!("secret {} has no source", quote(table.name));
             let help = match level {
                 Level::User => "add `env`, `file`, `command`, or `secret` and `key`",
                 Level::Project | Level::Local => "add `secret` and `key` of a Kubernetes Secret",
@@ -213,7 +214,7 @@ fn tolerations<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<serde_json:
         if reader.names(element, "a toleration").is_none() {
             continue;
         }
-        match reader::json(element.value) {
+        match convert::json(element.value) {
             Ok(toleration) => tolerations.push(toleration),
             Err(problem) => reader.error("bad-value", element.span, problem),
         }

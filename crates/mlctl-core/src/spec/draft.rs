@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::convert;
 use super::keys;
 use super::names::{self, Hyphens};
 use super::paths;
 use super::quantity;
-use super::reader::{Field, Reader, Text, quote};
+use super::reader::{Field, Reader, Text};
+use super::words::quote;
 use crate::diag::{Diag, Span};
 use crate::value::{Type, Value};
 use crate::workflow::{ArtifactRole, Resources, Shell};
@@ -244,7 +246,7 @@ fn sources<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<Vec<String>>
     for glob in globs {
         let Some(text) = reader.filled(glob) else { continue };
         if let Err(error) = globset::GlobBuilder::new(text.text).literal_separator(true).build() {
-            let message = format!("{} is no glob: {}", quote(text.text), error.kind());
+            let message = format!("{} is not a glob: {}", quote(text.text), error.kind());
             reader.error("bad-glob", text.span, message);
         } else if let Some(path) = paths::relative(reader, "sources", text) {
             sources.push(path);
@@ -254,6 +256,12 @@ fn sources<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<Vec<String>>
 }
 
 fn variables<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<Text<'t>> {
+    if field.value.is_table() {
+        let message = format!("{} must be an array of names, not a table", quote(field.name));
+        let help = "a step only names them, as [\"TOKEN\"]; the values come from the context";
+        reader.push(Diag::error("wrong-type", field.span, message).help(help));
+        return Vec::new();
+    }
     let names = reader.distinct(field).unwrap_or_default();
     for name in &names {
         names::check_variable(reader, name.text, name.span);
@@ -262,9 +270,12 @@ fn variables<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<Text<'t>> {
 }
 
 fn duration<'t>(reader: &mut Reader<'t>, field: Field<'t>, min_millis: u64) -> Option<Duration> {
-    let text = reader.text(field)?;
+    let text = reader.text_or(field, || match convert::scalar(field.value) {
+        Ok(Value::Int(seconds)) => Some(format!("for seconds write \"{seconds}s\"")),
+        _ => None,
+    })?;
     let Some(duration) = quantity::duration(text.text) else {
-        let message = format!("{} is no duration", quote(text.text));
+        let message = format!("{} is not a duration", quote(text.text));
         reader.push(Diag::error("bad-duration", text.span, message).help("write it as \"10s\", \"30m\" or \"1h30m\""));
         return None;
     };
@@ -309,7 +320,7 @@ fn cpu<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<u32> {
 }
 
 fn bytes<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<u64> {
-    let text = reader.text(field)?;
+    let text = reader.text_or(field, || Some("write it with a unit, as \"4Gi\" or \"500M\"".to_owned()))?;
     match quantity::bytes(text.text) {
         Some(0) => {
             reader.error("out-of-range", text.span, format!("{} must be more than nothing", quote(field.name)));
@@ -319,7 +330,7 @@ fn bytes<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<u64> {
         None => {
             let help =
                 quantity::similar_bytes(text.text).unwrap_or_else(|| "write it as \"4Gi\" or \"500M\"".to_owned());
-            let message = format!("{} is no quantity of bytes", quote(text.text));
+            let message = format!("{} is not a quantity of bytes", quote(text.text));
             reader.push(Diag::error("bad-quantity", text.span, message).help(help));
             None
         }

@@ -2,7 +2,8 @@
 
 use super::draft::{FromDraft, InputDraft};
 use super::names::{self, Hyphens};
-use super::reader::{Field, Reader, Text, quote};
+use super::reader::{Field, Reader, Text};
+use super::words::quote;
 use super::{keys, paths};
 use crate::diag::{Diag, Span};
 use toml::de::DeValue;
@@ -75,12 +76,12 @@ fn read_table<'t>(reader: &mut Reader<'t>, field: Field<'t>, input: &mut InputDr
 fn check_sources<'t>(reader: &mut Reader<'t>, field: Field<'t>, sources: &[Span]) {
     match sources {
         [] => reader.push(
-            Diag::error("no-source", field.name_span, format!("input {} comes from nowhere", quote(field.name)))
+            Diag::error("no-source", field.name_span, format!("input {} has no source", quote(field.name)))
                 .help("add one of `from`, `path`, `url`, `first`"),
         ),
         [_] => {}
         [first, second, ..] => reader.push(
-            Diag::error("two-sources", *second, format!("input {} comes from two places", quote(field.name)))
+            Diag::error("two-sources", *second, format!("input {} has two sources", quote(field.name)))
                 .related(*first, "the other one")
                 .help("keep one of them"),
         ),
@@ -109,7 +110,7 @@ fn url<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<FromDraft<'t>> {
     let is_url =
         rest.is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty() && !rest.contains(char::is_whitespace));
     if !is_url {
-        let message = format!("{} is no URL that can be downloaded", quote(text.text));
+        let message = format!("{} is not a URL that can be downloaded", quote(text.text));
         reader.push(Diag::error("bad-url", text.span, message).help("it starts with `https://` or `http://`"));
         return None;
     }

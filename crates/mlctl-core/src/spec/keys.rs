@@ -331,6 +331,37 @@ pub(crate) static PLACEMENT: Table = Table {
     ],
 };
 
+/// What other tools call the same thing.
+pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
+    ("cmd", "command"),
+    ("args", "command"),
+    ("run", "script"),
+    ("bash", "script"),
+    ("deps", "inputs"),
+    ("outs", "outputs"),
+    ("depends_on", "needs"),
+    ("depends-on", "needs"),
+    ("depends", "needs"),
+    ("after", "needs"),
+    ("requires", "needs"),
+    ("if", "when"),
+    ("condition", "when"),
+    ("foreach", "matrix"),
+    ("for_each", "matrix"),
+    ("image", "environment"),
+    ("container", "environment"),
+    ("conda", "environment"),
+    ("retries", "retry"),
+    ("variables", "env"),
+    ("file", "path"),
+    ("file", "at"),
+    ("path", "at"),
+    ("dst", "at"),
+    ("context", "dir"),
+    ("storage", "disk"),
+    ("ram", "memory"),
+];
+
 pub(crate) const PARAM_TYPES: &[&str] = &["string", "int", "float", "bool", "list"];
 pub(crate) const OUTPUT_TYPES: &[&str] = &["string", "int", "float", "bool", "json"];
 pub(crate) const OUTPUT_KINDS: &[&str] = &["metrics", "plots", "model"];

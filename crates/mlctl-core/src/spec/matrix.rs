@@ -6,7 +6,8 @@ use toml::de::DeValue;
 
 use super::draft::{AxisDraft, AxisValuesDraft, MatrixDraft};
 use super::names::{self, Hyphens};
-use super::reader::{Field, Reader, quote};
+use super::reader::{Field, Reader};
+use super::words::quote;
 use crate::diag::Diag;
 
 /// Reads `matrix`.
@@ -21,8 +22,15 @@ pub(crate) fn read<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> MatrixDraft
             MatrixDraft::Tables(tables, field.span)
         }
         _ => {
-            let help = "write matrix.depth = [2, 4], a list of tables, or the name of a step";
-            reader.push(Diag::error("bad-matrix", field.span, "this is no matrix").help(help));
+            let help = "for one axis write matrix.depth = [2, 4]";
+            reader.push(
+                Diag::error(
+                    "bad-matrix",
+                    field.span,
+                    "`matrix` must be a table of axes, a list of tables, or the name of a step",
+                )
+                .help(help),
+            );
             MatrixDraft::None
         }
     }
@@ -76,7 +84,7 @@ fn literals<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> AxisValuesDraft<'t
         let Some(value) = reader.scalar(element) else { continue };
         // Ids are made of the texts: 2 and "2" would be one instance.
         if !seen.insert(value.to_string()) {
-            let message = format!("the value {} stands twice on axis {}", quote(&value.to_string()), quote(field.name));
+            let message = format!("the value {} appears twice on axis {}", quote(&value.to_string()), quote(field.name));
             reader
                 .push(Diag::error("duplicate", element.span, message).help("each value makes an instance: remove one"));
         }

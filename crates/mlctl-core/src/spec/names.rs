@@ -1,6 +1,7 @@
 //! Names: what may be called what.
 
-use super::reader::{Reader, quote};
+use super::reader::Reader;
+use super::words::quote;
 use crate::diag::{Diag, Span};
 
 /// Words that conditions and references use themselves.

@@ -2,7 +2,8 @@
 
 use super::draft::OutputDraft;
 use super::names::{self, Hyphens};
-use super::reader::{Field, Reader, quote};
+use super::reader::{Field, Reader};
+use super::words::quote;
 use super::{keys, paths};
 use crate::diag::{Diag, Span};
 use crate::value::Type;

@@ -3,7 +3,8 @@
 use toml::de::DeValue;
 
 use super::keys;
-use super::reader::{Field, Reader, quote};
+use super::reader::{Field, Reader};
+use super::words::quote;
 use crate::diag::{Diag, Span};
 use crate::params;
 use crate::value::{Type, Value};
@@ -78,14 +79,14 @@ fn read_table<'t>(reader: &mut Reader<'t>, table: Field<'t>, decl: &mut ParamDec
     if let Some(field) = find("default") {
         decl.default = typed(reader, field, decl.ty);
         if let Some(Err(problem)) = decl.default.as_ref().map(|value| params::check(decl, value)) {
-            let message = format!("the default of {}: {problem}", quote(table.name));
+            let message = format!("the default of {} {problem}", quote(table.name));
             reader.error("bad-default", field.span, message);
         }
     }
 }
 
 fn typed<'t>(reader: &mut Reader<'t>, field: Field<'t>, ty: Type) -> Option<Value> {
-    let value = match super::reader::value(field.value) {
+    let value = match super::convert::value(field.value) {
         Ok(value) => value,
         Err(problem) => {
             reader.error("bad-value", field.span, format!("{}: {problem}", quote(field.name)));
@@ -95,7 +96,7 @@ fn typed<'t>(reader: &mut Reader<'t>, field: Field<'t>, ty: Type) -> Option<Valu
     match params::convert(value, ty) {
         Ok(value) => Some(value),
         Err(problem) => {
-            reader.error("wrong-type", field.span, format!("{}: {problem}", quote(field.name)));
+            reader.error("wrong-type", field.span, format!("{} {problem}", quote(field.name)));
             None
         }
     }

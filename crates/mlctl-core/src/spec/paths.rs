@@ -1,6 +1,7 @@
 //! Paths of a spec: relative, inside their root, never one inside another's.
 
-use super::reader::{Reader, Text, quote};
+use super::reader::{Reader, Text};
+use super::words::quote;
 use crate::diag::{Diag, Span};
 
 /// Reads a path relative to its root, without `.` parts and a trailing slash.
@@ -21,7 +22,7 @@ pub(crate) fn relative(reader: &mut Reader<'_>, key: &str, path: Text<'_>) -> Op
     }
     let parts: Vec<_> = path.text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     if parts.contains(&"..") {
-        return fail(reader, "the path leads out", "`..` is not allowed");
+        return fail(reader, "the path leads out", "remove `..`");
     }
     if parts.is_empty() {
         return fail(reader, "the path is empty", "name a file or a directory");
@@ -45,12 +46,12 @@ pub(crate) fn of_project(reader: &mut Reader<'_>, key: &str, path: Text<'_>) -> 
 pub(crate) struct Occupied {
     pub(crate) path: String,
     pub(crate) span: Span,
-    /// Who stands there: "output `model`".
+    /// Who is there: "output `model`".
     pub(crate) by: String,
 }
 
 /// Refuses two at one path, and one inside another. Takes n log n.
-pub(crate) fn check_disjoint(reader: &mut Reader<'_>, root: &str, mut paths: Vec<Occupied>) {
+pub(crate) fn check_disjoint(reader: &mut Reader<'_>, mut paths: Vec<Occupied>) {
     // By parts, so that what lies inside a directory follows it directly.
     paths.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')).then(a.span.cmp(&b.span)));
     let mut outer: Option<&Occupied> = None;
@@ -59,13 +60,11 @@ pub(crate) fn check_disjoint(reader: &mut Reader<'_>, root: &str, mut paths: Vec
             outer = Some(inner);
             continue;
         };
-        let how = if held.path == inner.path { "both stand at" } else { "stand one inside the other: at" };
-        let places = if held.path == inner.path {
-            quote(&held.path)
+        let message = if held.path == inner.path {
+            format!("{} and {} have the same path {}", held.by, inner.by, quote(&held.path))
         } else {
-            format!("{} and {}", quote(&held.path), quote(&inner.path))
+            format!("{} at {} is inside {} at {}", inner.by, quote(&inner.path), held.by, quote(&held.path))
         };
-        let message = format!("{} and {} {how} {places}{root}", held.by, inner.by);
         let (first, second) = if held.span <= inner.span { (held, inner) } else { (inner, held) };
         reader.push(Diag::error("same-path", second.span, message).related(first.span, "the other one"));
     }

@@ -5,14 +5,14 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::keys::{Shape, Table};
+use super::convert::{describe, scalar, value};
+use super::keys::{ELSEWHERE, Shape, Table};
+use super::words::{MAX_NAME, list, quote, suggest};
 use crate::diag::{Diag, Severity, Span};
 use crate::value::Value;
 
 /// Errors beyond this many are not looked for: one broken habit in 10,000 steps is one message too often already.
 const MAX_DIAGS: usize = 100;
-/// Names longer than this get no suggestion: edit distance is quadratic.
-const MAX_NAME: usize = 64;
 
 /// A value with the key it stands under (for an element of an array, the array's).
 #[derive(Debug, Clone, Copy)]
@@ -21,12 +21,19 @@ pub(crate) struct Field<'t> {
     pub(crate) name_span: Span,
     pub(crate) value: &'t DeValue<'t>,
     pub(crate) span: Span,
+    /// An element of an array, not the array.
+    pub(crate) is_element: bool,
 }
 
 impl<'t> Field<'t> {
     /// The same key, another value: an element of its array.
     fn element(self, value: &'t Spanned<DeValue<'t>>) -> Self {
-        Self { value: value.get_ref(), span: value.span().into(), ..self }
+        Self { value: value.get_ref(), span: value.span().into(), is_element: true, ..self }
+    }
+
+    /// What people call it.
+    fn shown(self) -> String {
+        if self.is_element { format!("an element of {}", quote(self.name)) } else { quote(self.name) }
     }
 
     pub(crate) fn text(self) -> Option<Text<'t>> {
@@ -92,18 +99,18 @@ impl<'t> Reader<'t> {
         self.push(Diag::error(code, span, message));
     }
 
-    /// An error about a name that is not known, with the nearest one that is.
+    /// An error about a name that is not known, with the nearest one that is, or all.
     pub(crate) fn unknown<'n>(
         &mut self,
         code: &'static str,
         span: Span,
         message: impl Into<String>,
         name: &str,
-        known: impl IntoIterator<Item = &'n str>,
+        known: impl Iterator<Item = &'n str> + Clone,
     ) {
-        let mut diag = Diag::error(code, span, message);
-        diag.help = if self.is_full() { None } else { suggest(name, known) };
-        self.push(diag);
+        let all = || known.clone().next().map(|_| format!("known names: {}", list(known.clone())));
+        let help = if self.is_full() { None } else { suggest(name, known.clone()).or_else(all) };
+        self.push(Diag { help, ..Diag::error(code, span, message) });
     }
 
     /// The entries of a table that may stand there, in the order of the text; the others are refused.
@@ -116,7 +123,7 @@ impl<'t> Reader<'t> {
     /// The entries of a table with names that the user chooses.
     pub(crate) fn names(&mut self, field: Field<'t>, what: &str) -> Option<Vec<Field<'t>>> {
         let Some(table) = field.value.as_table() else {
-            self.wrong_type(field, what, "a table");
+            self.wrong_type(field, what, "a table", None);
             return None;
         };
         let entry = |(name, value): (&'t Spanned<std::borrow::Cow<'t, str>>, &'t Spanned<DeValue<'t>>)| Field {
@@ -124,6 +131,7 @@ impl<'t> Reader<'t> {
             name_span: name.span().into(),
             value: value.get_ref(),
             span: value.span().into(),
+            is_element: false,
         };
         Some(table.iter().map(entry).collect())
     }
@@ -139,37 +147,32 @@ impl<'t> Reader<'t> {
             None => {
                 let known = table.keys.iter().filter(|key| !matches!(key.shape, Shape::NotYet)).map(|key| key.name);
                 let message = format!("{} has no key {}", table.what, quote(field.name));
-                let help =
-                    suggest(field.name, known.clone()).unwrap_or_else(|| format!("its keys are {}", list(known)));
+                let help = suggest(field.name, known.clone())
+                    .or_else(|| known_elsewhere(field.name, table))
+                    .unwrap_or_else(|| format!("its keys are {}", list(known)));
                 self.push(Diag::error("unknown-key", field.name_span, message).help(help));
                 false
             }
         }
     }
 
-    fn wrong_type(&mut self, field: Field<'t>, what: &str, expected: &str) {
-        let found = describe(field.value);
-        self.push(
-            Diag::error("wrong-type", field.span, format!("{what} must be {expected}, not {found}"))
-                .label(format!("expected {expected}")),
-        );
+    fn wrong_type(&mut self, field: Field<'t>, what: &str, expected: &str, help: Option<String>) {
+        let message = format!("{what} must be {expected}, not {}", describe(field.value));
+        let diag = Diag::error("wrong-type", field.span, message).label(format!("expected {expected}"));
+        self.push(Diag { help, ..diag });
     }
 
     pub(crate) fn text(&mut self, field: Field<'t>) -> Option<Text<'t>> {
+        let help = || scalar(field.value).ok().map(|value| format!("put it in quotes: \"{value}\""));
+        self.text_or(field, help)
+    }
+
+    /// A string, or an error with this help.
+    pub(crate) fn text_or(&mut self, field: Field<'t>, help: impl FnOnce() -> Option<String>) -> Option<Text<'t>> {
         let text = field.text();
         if text.is_none() {
-            let expected = "a string";
-            let diag = Diag::error(
-                "wrong-type",
-                field.span,
-                format!("{} must be {expected}, not {}", quote(field.name), describe(field.value)),
-            )
-            .label("expected a string");
-            let diag = match scalar(field.value) {
-                Ok(value) => diag.help(format!("put it in quotes: \"{value}\"")),
-                Err(_) => diag,
-            };
-            self.push(diag);
+            let help = help();
+            self.wrong_type(field, &field.shown(), "a string", help);
         }
         text
     }
@@ -187,7 +190,7 @@ impl<'t> Reader<'t> {
     pub(crate) fn bool(&mut self, field: Field<'t>) -> Option<bool> {
         let value = field.value.as_bool();
         if value.is_none() {
-            self.wrong_type(field, &quote(field.name), "`true` or `false`");
+            self.wrong_type(field, &quote(field.name), "`true` or `false`", None);
         }
         value
     }
@@ -197,14 +200,16 @@ impl<'t> Reader<'t> {
         let number = match scalar(field.value) {
             Ok(Value::Int(number)) => number,
             _ => {
-                self.wrong_type(field, &quote(field.name), "a whole number");
+                self.wrong_type(field, &quote(field.name), "a whole number", None);
                 return None;
             }
         };
         match u32::try_from(number) {
             Ok(number) if number >= min => Some(number),
             _ => {
-                let message = format!("{} must be from {min} to {}", quote(field.name), u32::MAX);
+                let problem =
+                    if number < i64::from(min) { format!("at least {min}") } else { format!("at most {}", u32::MAX) };
+                let message = format!("{} must be {problem}", quote(field.name));
                 self.error("out-of-range", field.span, message);
                 None
             }
@@ -214,18 +219,9 @@ impl<'t> Reader<'t> {
     /// The elements of an array.
     pub(crate) fn elements(&mut self, field: Field<'t>) -> Option<Vec<Field<'t>>> {
         let Some(array) = field.value.as_array() else {
-            let expected = "an array";
-            let diag = Diag::error(
-                "wrong-type",
-                field.span,
-                format!("{} must be {expected}, not {}", quote(field.name), describe(field.value)),
-            )
-            .label("expected an array");
-            let diag = match field.value.as_str() {
-                Some(text) if text.len() <= MAX_NAME => diag.help(format!("put it in brackets: [{text:?}]")),
-                _ => diag,
-            };
-            self.push(diag);
+            let text = field.value.as_str().filter(|text| text.len() <= MAX_NAME);
+            let help = text.map(|text| format!("put it in brackets: [{text:?}]"));
+            self.wrong_type(field, &field.shown(), "an array", help);
             return None;
         };
         Some(array.iter().map(|value| field.element(value)).collect())
@@ -244,7 +240,7 @@ impl<'t> Reader<'t> {
         let mut seen = std::collections::HashMap::with_capacity(texts.len());
         for text in &texts {
             if let Some(first) = seen.insert(text.text, text.span) {
-                let message = format!("{} stands twice in {}", quote(text.text), quote(field.name));
+                let message = format!("{} is listed twice in {}", quote(text.text), quote(field.name));
                 self.push(Diag::error("duplicate", text.span, message).related(first, "first here"));
             }
         }
@@ -256,7 +252,7 @@ impl<'t> Reader<'t> {
         let text = self.text(field)?;
         let found = choices.iter().position(|choice| *choice == text.text);
         if found.is_none() {
-            let message = format!("{} is no {}", quote(text.text), field.name);
+            let message = format!("{} cannot be {}", quote(field.name), quote(text.text));
             let help = suggest(text.text, choices.iter().copied())
                 .unwrap_or_else(|| format!("one of {}", list(choices.iter().copied())));
             self.push(Diag::error("unknown-choice", text.span, message).help(help));
@@ -298,109 +294,8 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// The nearest name, as a sentence.
-pub(crate) fn suggest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
-    nearest(name, known).map(|nearest| format!("did you mean {}?", quote(nearest)))
-}
-
-/// The nearest name, if one is near.
-pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    if name.is_empty() || name.len() > MAX_NAME {
-        return None;
-    }
-    let allowed = 1 + name.chars().count() / 4;
-    let distance = |known: &str| {
-        let folded = |text: &str| text.to_lowercase().replace('_', "-");
-        strsim::osa_distance(&folded(name), &folded(known))
-    };
-    known
-        .into_iter()
-        .filter(|known| known.len() <= MAX_NAME)
-        .map(|known| (distance(known), known))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
-}
-
-/// The names in backticks, with commas.
-pub(crate) fn list<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
-    let mut names = names.into_iter();
-    let mut shown: Vec<_> = names.by_ref().take(30).map(quote).collect();
-    if names.next().is_some() {
-        shown.push("...".to_owned());
-    }
-    shown.join(", ")
-}
-
-/// A user's text in backticks, short and on one line.
-pub(crate) fn quote(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(60)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
-    if text.chars().nth(60).is_some() {
-        shown.push_str("...");
-    }
-    format!("`{shown}`")
-}
-
-fn describe(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a float",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "an array",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-/// A string, number or boolean as a value.
-pub(crate) fn scalar(value: &DeValue<'_>) -> Result<Value, &'static str> {
-    match value {
-        DeValue::String(text) => Ok(Value::String(text.clone().into_owned())),
-        DeValue::Boolean(value) => Ok(Value::Bool(*value)),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map(Value::Int)
-            .map_err(|_| "an integer must fit in 64 bits"),
-        DeValue::Float(number) => match number.as_str().parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(Value::Float(number)),
-            _ => Err("a float must be a finite number"),
-        },
-        DeValue::Datetime(_) => Err("dates are not supported: put it in quotes"),
-        DeValue::Array(_) => Err("a list cannot stand here"),
-        DeValue::Table(_) => Err("a table cannot stand here"),
-    }
-}
-
-/// Any value; nesting is bounded by the TOML parser.
-pub(crate) fn value(from: &DeValue<'_>) -> Result<Value, &'static str> {
-    match from {
-        DeValue::Array(_) | DeValue::Table(_) => json(from).map(Value::Json),
-        other => scalar(other),
-    }
-}
-
-/// Any value as JSON.
-pub(crate) fn json(from: &DeValue<'_>) -> Result<serde_json::Value, &'static str> {
-    Ok(match from {
-        DeValue::Array(array) => {
-            serde_json::Value::Array(array.iter().map(|element| json(element.get_ref())).collect::<Result<_, _>>()?)
-        }
-        DeValue::Table(table) => serde_json::Value::Object(
-            table
-                .iter()
-                .map(|(name, value)| Ok((name.get_ref().clone().into_owned(), json(value.get_ref())?)))
-                .collect::<Result<_, &'static str>>()?,
-        ),
-        other => match scalar(other)? {
-            Value::Bool(value) => value.into(),
-            Value::Int(value) => value.into(),
-            Value::Float(value) => value.into(),
-            Value::String(value) => value.into(),
-            Value::Json(value) => value,
-        },
-    })
+/// What other tools call the same thing.
+fn known_elsewhere(name: &str, table: &Table) -> Option<String> {
+    let (_, ours) = ELSEWHERE.iter().find(|(theirs, ours)| *theirs == name && table.key(ours).is_some())?;
+    Some(format!("that is {} here", quote(ours)))
 }

@@ -15,7 +15,8 @@ use indexmap::IndexMap;
 use super::draft::{FromDraft, InputDraft, StepDraft};
 use super::file::FileDraft;
 use super::paths::{self, Occupied};
-use super::reader::{Reader, Text, quote};
+use super::reader::{Reader, Text};
+use super::words::quote;
 use crate::diag::{Diag, Span};
 use crate::template::Template;
 use crate::workflow::{
@@ -204,7 +205,13 @@ impl<'r, 't> Resolver<'r, 't> {
         if !self.environments.contains_key(name.text) {
             let message = format!("there is no environment {}", quote(name.text));
             let names = self.environments.keys().map(String::as_str);
-            self.reader.unknown("unknown-environment", name.span, message, name.text, names);
+            match self.environments.is_empty() {
+                false => self.reader.unknown("unknown-environment", name.span, message, name.text, names),
+                true => {
+                    let help = format!("declare it: `[environments.{}]` with `python = \"3.12\"`", name.text);
+                    self.reader.push(Diag::error("unknown-environment", name.span, message).help(help));
+                }
+            }
         }
         Some(name.text.to_owned())
     }
@@ -308,7 +315,7 @@ impl<'r, 't> Resolver<'r, 't> {
             }
         }
         if places.len() > 1 {
-            paths::check_disjoint(self.reader, " of the working directory", places);
+            paths::check_disjoint(self.reader, places);
         }
     }
 
@@ -331,12 +338,12 @@ impl<'r, 't> Resolver<'r, 't> {
                     self.reader.push(Diag::error("export-of-matrix", *span, message).help(help));
                     continue;
                 }
-                let by = quote(&format!("{}.{}", draft.name, output.name));
+                let by = format!("the export of {}", quote(&format!("{}.{}", draft.name, output.name)));
                 places.push(Occupied { path: path.clone(), span: *span, by });
             }
         }
         if places.len() > 1 {
-            paths::check_disjoint(self.reader, " of the project", places);
+            paths::check_disjoint(self.reader, places);
         }
     }
 

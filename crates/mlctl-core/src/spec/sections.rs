@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 
 use super::names::{self, Hyphens};
-use super::reader::{Field, Reader, Text, quote};
+use super::reader::{Field, Reader, Text};
+use super::words::quote;
 use super::{keys, param, paths};
 use crate::diag::Diag;
 use crate::workflow::{Environment, EnvironmentKind, ImageBuild, ParamDecl};
@@ -132,7 +133,7 @@ fn python_version<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<Strin
     let parts: Vec<_> = text.text.split('.').collect();
     let is_number = |part: &&str| !part.is_empty() && part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit());
     if !(2..=3).contains(&parts.len()) || !parts.iter().all(is_number) {
-        let message = format!("{} is no version of Python", quote(text.text));
+        let message = format!("{} is not a version of Python", quote(text.text));
         reader.push(Diag::error("bad-python", text.span, message).help("write it as \"3.12\" or \"3.12.4\""));
         return None;
     }
@@ -142,7 +143,7 @@ fn python_version<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<Strin
 fn image_name<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<String> {
     let text = reader.filled(field)?;
     if text.text.contains(|c: char| c.is_whitespace() || c.is_control()) || text.text.starts_with('-') {
-        let message = format!("{} is no image", quote(text.text));
+        let message = format!("{} is not the name of an image", quote(text.text));
         reader.push(Diag::error("bad-image", text.span, message).help("write it as \"ghcr.io/acme/train:1.4\""));
         return None;
     }
@@ -154,7 +155,7 @@ fn debian_packages<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<String>
     for package in &packages {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "+-.:=~_".contains(c);
         if !package.text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !package.text.chars().all(allowed) {
-            let message = format!("{} is no Debian package", quote(package.text));
+            let message = format!("{} is not the name of a Debian package", quote(package.text));
             reader.push(Diag::error("bad-package", package.span, message).help("write it as \"libgomp1\""));
         }
     }

@@ -5,7 +5,7 @@ use toml::de::DeTable;
 
 use crate::diag::{Diag, Span};
 
-/// What stands against reading the file, if anything.
+/// What speaks against reading the file, if anything.
 pub(super) fn judge(file: &DeTable<'_>, own: &str) -> Option<Diag> {
     let requirement = file.get("project")?.get_ref().as_table()?.get("requires-mlctl")?;
     let span = Span::from(requirement.span());
@@ -14,7 +14,7 @@ pub(super) fn judge(file: &DeTable<'_>, own: &str) -> Option<Diag> {
         return Some(Diag::error("wrong-type", span, "`requires-mlctl` must be a string").help(help));
     };
     let Ok(range) = VersionReq::parse(text) else {
-        return Some(Diag::error("bad-version", span, "`requires-mlctl` is no range of versions").help(help));
+        return Some(Diag::error("bad-version", span, "`requires-mlctl` is not a range of versions").help(help));
     };
     let own = Version::parse(own).ok()?;
     if range.matches(&own) {

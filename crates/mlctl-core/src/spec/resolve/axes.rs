@@ -6,7 +6,8 @@ use super::references::{Part, Use};
 use super::{Resolver, step_ix};
 use crate::diag::{Diag, Span};
 use crate::spec::draft::{AxisDraft, AxisValuesDraft, MatrixDraft};
-use crate::spec::reader::{Text, list, quote};
+use crate::spec::reader::Text;
+use crate::spec::words::{list, quote};
 use crate::value::{Type, Value};
 use crate::workflow::{Axis, AxisValues, Matrix};
 
@@ -211,7 +212,7 @@ impl<'r, 't> Resolver<'r, 't> {
                 Some(format!("{element} cannot be a value of axis {}", quote(axis.name)))
             }
             other if !seen.insert(other.to_string()) => {
-                Some(format!("the value {} stands twice on axis {}", quote(&other.to_string()), quote(axis.name)))
+                Some(format!("the value {} appears twice on axis {}", quote(&other.to_string()), quote(axis.name)))
             }
             _ => None,
         });
@@ -229,9 +230,10 @@ impl<'r, 't> Resolver<'r, 't> {
         let product = |table: &Vec<AxisDraft<'_>>| table.iter().map(length).fold(1_u64, u64::saturating_mul);
         let instances = tables.iter().map(product).fold(0_u64, u64::saturating_add);
         if instances > MAX_INSTANCES {
-            let shown =
-                if instances == u64::MAX { "more than can be counted".to_owned() } else { format!("{instances}") };
-            let message = format!("the matrix makes {shown} instances");
+            let message = match instances {
+                u64::MAX => "the matrix makes more instances than can be counted".to_owned(),
+                instances => format!("the matrix makes {instances} instances"),
+            };
             self.reader.push(
                 Diag::error("too-many-instances", span, message)
                     .help(format!("at most {MAX_INSTANCES} are allowed: let an instance do more than one")),

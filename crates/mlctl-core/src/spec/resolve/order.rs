@@ -1,11 +1,11 @@
-//! The order of the steps, and the cycles that stand against one.
+//! The order of the steps, and the cycles that speak against one.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 
 use super::{Resolver, step_ix};
 use crate::diag::{Diag, Span};
-use crate::spec::reader::quote;
+use crate::spec::words::quote;
 use crate::workflow::StepIx;
 
 impl Resolver<'_, '_> {
@@ -80,6 +80,8 @@ impl Resolver<'_, '_> {
         for (ix, span) in cycle.iter().skip(1).take(SHOWN) {
             diag = diag.related(*span, format!("{} waits for it", quote(self.drafts[*ix].name)));
         }
-        self.reader.push(diag.help("each arrow reads \"waits for\": one of them must go"));
+        let help =
+            if cycle.len() == 1 { "remove it" } else { "`a -> b` means that `a` waits for `b`: one of them must not" };
+        self.reader.push(diag.help(help));
     }
 }

@@ -6,7 +6,8 @@ use super::references::Part;
 use super::{Resolver, templates};
 use crate::diag::{Diag, Span};
 use crate::spec::draft::StepDraft;
-use crate::spec::reader::{Text, quote};
+use crate::spec::reader::Text;
+use crate::spec::words::quote;
 use crate::template::Template;
 use crate::workflow::{Program, Shell};
 

@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::{Resolver, step_ix, templates};
 use crate::diag::{Diag, Span};
 use crate::spec::draft::{FromDraft, InputDraft, OutputDraft};
-use crate::spec::reader::{Text, list, quote};
+use crate::spec::reader::Text;
 use crate::spec::reference::{self, PickText, RefText};
+use crate::spec::words::{list, nearest, quote, suggest};
 use crate::value::Value;
 use crate::workflow::{InputFrom, OutputRef};
 
@@ -94,21 +95,21 @@ impl<'t> Resolver<'_, 't> {
             Use::Axis => "write \"params.NAME\" for a list param, or \"step.output\"".to_owned(),
             _ => "write \"step.output\", \"step[*].output\" or \"step[axis=value].output\"".to_owned(),
         };
-        let message = format!("{} is no reference: {}", quote(part.text), error.problem);
+        let message = format!("{} is not a reference: {}", quote(part.text), error.problem);
         self.reader.push(Diag::error("bad-reference", span, message).help(help));
     }
 
     fn producer(&mut self, ix: usize, part: Part<'t>, written: &RefText<'_>, how: Use) -> Option<usize> {
         let span = self.place(part, 0..written.step.len());
         if matches!(written.step, "params" | "matrix") && how == Use::Input {
-            let message = format!("{} is no output of a step", quote(part.text));
+            let message = format!("{} is not an output of a step", quote(part.text));
             let help = format!("use it directly: `{{{{ {}.{} }}}}` in the command", written.step, written.output);
             self.reader.push(Diag::error("bad-reference", span, message).help(help));
             return None;
         }
         if let Some(producer) = self.steps.get(written.step).copied() {
             if producer == ix {
-                let message = format!("{} refers to its own output", quote(written.step));
+                let message = format!("{} uses its own output", quote(written.step));
                 self.reader.error("own-output", self.place(part, 0..part.text.len()), message);
                 return None;
             }
@@ -124,6 +125,15 @@ impl<'t> Resolver<'_, 't> {
             self.reader.push(Diag::error("unknown-step", span, message).help(help));
             return None;
         }
+        if how == Use::When
+            && let Some(group) = nearest(written.step, ["params", "matrix"])
+        {
+            let help = format!("did you mean {}?", quote(&format!("{group}.{}", written.output)));
+            self.reader.push(
+                Diag::error("unknown-step", span, format!("there is no step {}", quote(written.step))).help(help),
+            );
+            return None;
+        }
         self.find_step(written.step, span)
     }
 
@@ -134,7 +144,7 @@ impl<'t> Resolver<'_, 't> {
             let span = self.place(part, written.output_range.clone());
             let message = format!("{} has no output {}", quote(draft.name), quote(written.output));
             let names = draft.outputs.iter().map(|output| output.name);
-            let near = crate::spec::reader::suggest(written.output, names.clone());
+            let near = suggest(written.output, names.clone());
             let help = near.unwrap_or_else(|| match draft.outputs.is_empty() {
                 true => format!("declare it there: `outputs.{} = {{}}`", written.output),
                 false => format!("its outputs are {}", list(names)),
@@ -164,8 +174,11 @@ impl<'t> Resolver<'_, 't> {
             _ => None,
         };
         if let Some((message, help)) = problem {
-            self.reader
-                .push(Diag::error("reference-not-here", whole, message).help(help).related(output.span, "the output"));
+            let mut diag = Diag::error("reference-not-here", whole, message).help(help);
+            if !gathers {
+                diag = diag.related(output.span, "the output");
+            }
+            self.reader.push(diag);
             return None;
         }
         Some(())
@@ -213,8 +226,15 @@ impl<'t> Resolver<'_, 't> {
         let name = self.drafts[producer].name;
         match (written.gather, only_theirs.first()) {
             (None, Some(axis)) => {
-                let here = if how == Use::Axis { "an axis comes from a single instance" } else { "this step does not" };
-                let message = format!("{} has the axis {}, {here}", quote(name), quote(axis.name));
+                let message = format!(
+                    "{} has the axis {}, {}",
+                    quote(name),
+                    quote(axis.name),
+                    match how {
+                        Use::Axis => "and an axis comes from a single instance",
+                        _ => "this step does not",
+                    }
+                );
                 let pick = format!("pick one: \"{name}[{}=...].{}\"", axis.name, written.output);
                 let help = match how {
                     Use::Input => format!("gather all: \"{name}[*].{}\", or {pick}", written.output),

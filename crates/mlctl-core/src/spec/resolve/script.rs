@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::Resolver;
 use super::references::Part;
 use crate::diag::Diag;
-use crate::spec::reader::{Text, quote};
+use crate::spec::reader::Text;
+use crate::spec::words::quote;
 
 impl<'t> Resolver<'_, 't> {
     /// Warns of references, which a script has not, and of variables that will not be set.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::Resolver;
 use super::references::Part;
 use crate::diag::{Diag, Span};
-use crate::spec::reader::{Text, list, quote, suggest};
+use crate::spec::reader::Text;
+use crate::spec::words::{list, quote, suggest};
 use crate::template::{self, Piece, Template, TemplateErrorKind};
 use crate::workflow::ArtifactRole;
 
@@ -63,11 +64,14 @@ impl<'t> Resolver<'_, 't> {
                 Diag::error("bad-template", span, "this reference is not closed").help(format!("add `}}}}`; {literal}"))
             }
             TemplateErrorKind::Malformed => {
-                let message = format!("{} is no reference", quote(written.trim()));
+                let message = match written.trim() {
+                    "" => "there is no name between the braces".to_owned(),
+                    written => format!("{} is not a reference", quote(written)),
+                };
                 Diag::error("bad-template", span, message).help(format!("write `{{{{ params.x }}}}`; {literal}"))
             }
             TemplateErrorKind::UnknownGroup => {
-                let message = format!("{} is nothing that can be referred to", quote(written));
+                let message = format!("{} is unknown", quote(written));
                 let known = "`params.x`, `inputs.x`, `outputs.x`, `matrix.x` and `run.id`";
                 Diag::error("bad-template", span, message).help(format!("there are {known}"))
             }
@@ -186,7 +190,7 @@ impl<'t> Resolver<'_, 't> {
         let problem = if source.ty.is_some() {
             Some("is a value itself")
         } else if !json || matches!(source.role, ArtifactRole::Model) {
-            Some("is no JSON file")
+            Some("is not a JSON file")
         } else {
             None
         };

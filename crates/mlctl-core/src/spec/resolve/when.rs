@@ -8,7 +8,8 @@ use super::references::{Part, Use};
 use crate::condition::parse::{self, Node, NodeKind};
 use crate::diag::Diag;
 use crate::spec::draft::{AxisValuesDraft, MatrixDraft};
-use crate::spec::reader::{Text, list, quote, suggest};
+use crate::spec::reader::Text;
+use crate::spec::words::{list, quote, suggest};
 use crate::value::{Type, Value};
 use crate::workflow::{Comparison, Condition, Expr, OutputRef};
 
@@ -129,7 +130,7 @@ impl<'t> Resolver<'_, 't> {
             (left, right) if left == right => return Some(()),
             (left, right) => {
                 let message = format!("{} is never compared with {}", left.name(), right.name());
-                (message, "both sides need the same type; strings stand in quotes, numbers do not")
+                (message, "both sides need the same type; strings are in quotes, numbers are not")
             }
         };
         let span = self.place(part, node.range.clone());
@@ -206,7 +207,7 @@ impl<'t> Resolver<'_, 't> {
             None => {
                 let message = format!("{} means nothing here", quote(name));
                 let help = format!(
-                    "a value of a step is `step.{name}`, a param is `params.{name}`, a string stands in quotes: '{name}'"
+                    "a value of a step is `step.{name}`, a param is `params.{name}`, a string is in quotes: '{name}'"
                 );
                 self.reader.push(Diag::error("bad-condition", span, message).help(help));
                 None
