@@ -128,7 +128,7 @@ pub(crate) static BUILD: Table = Table {
     what: "`build`",
     keys: &[
         key("dockerfile", Shape::Text, "The Dockerfile, relative to the project; absent: `Dockerfile` in `dir`."),
-        key("dir", Shape::Text, "The build context, relative to the project; absent: the project."),
+        key("dir", Shape::Text, "The build context, relative to the project; absent: the Dockerfile's directory."),
         key("target", Shape::Text, "The stage to build."),
         key("args", TEXT_MAP, "Build arguments."),
         key("secrets", TEXTS, "Names of build secrets."),

@@ -10,6 +10,9 @@ use super::reader::{Field, Reader};
 use super::words::quote;
 use crate::diag::Diag;
 
+/// More are refused: ids would be cut, and matching is quadratic in them.
+const MAX_AXES: usize = 64;
+
 /// Reads `matrix`.
 pub(crate) fn read<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> MatrixDraft<'t> {
     match field.value {
@@ -44,6 +47,11 @@ fn read_table<'t>(reader: &mut Reader<'t>, field: Field<'t>, read_axis: ReadAxis
     if fields.is_empty() && reader.found() == before {
         reader
             .push(Diag::error("bad-matrix", field.span, "the matrix has no axes").help("write matrix.depth = [2, 4]"));
+    }
+    if fields.len() > MAX_AXES {
+        let message = format!("the matrix has {} axes: at most {MAX_AXES} are allowed", fields.len());
+        reader.error("bad-matrix", field.span, message);
+        return Vec::new();
     }
     let mut axes = Vec::with_capacity(fields.len());
     for field in fields {
@@ -84,7 +92,8 @@ fn literals<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> AxisValuesDraft<'t
         let Some(value) = reader.scalar(element) else { continue };
         // Ids are made of the texts: 2 and "2" would be one instance.
         if !seen.insert(value.to_string()) {
-            let message = format!("the value {} appears twice on axis {}", quote(&value.to_string()), quote(field.name));
+            let message =
+                format!("the value {} appears twice on axis {}", quote(&value.to_string()), quote(field.name));
             reader
                 .push(Diag::error("duplicate", element.span, message).help("each value makes an instance: remove one"));
         }

@@ -108,7 +108,10 @@ impl<'t> Reader<'t> {
         name: &str,
         known: impl Iterator<Item = &'n str> + Clone,
     ) {
-        let all = || known.clone().next().map(|_| format!("known names: {}", list(known.clone())));
+        // A long list is no help.
+        let all = || {
+            (1..=12).contains(&known.clone().take(13).count()).then(|| format!("known names: {}", list(known.clone())))
+        };
         let help = if self.is_full() { None } else { suggest(name, known.clone()).or_else(all) };
         self.push(Diag { help, ..Diag::error(code, span, message) });
     }

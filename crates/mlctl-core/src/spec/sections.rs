@@ -180,9 +180,15 @@ fn image_build<'t>(reader: &mut Reader<'t>, table: Field<'t>) -> ImageBuild {
             other => unreachable!("the key `{other}` is listed but not read"),
         }
     }
-    let dir = dir.unwrap_or_else(|| ".".to_owned());
-    let dockerfile =
-        dockerfile.unwrap_or_else(|| if dir == "." { "Dockerfile".to_owned() } else { format!("{dir}/Dockerfile") });
+    // What is not said follows from what is: the build context is the Dockerfile's directory.
+    let dir = dir.unwrap_or_else(|| match dockerfile.as_deref().and_then(|path: &str| path.rsplit_once('/')) {
+        Some((dir, _)) => dir.to_owned(),
+        None => ".".to_owned(),
+    });
+    let dockerfile = dockerfile.unwrap_or_else(|| match dir.as_str() {
+        "." => "Dockerfile".to_owned(),
+        dir => format!("{dir}/Dockerfile"),
+    });
     ImageBuild { dockerfile, dir, target, args, secrets }
 }
 

@@ -48,6 +48,7 @@ fn diag(text: &str, error: &Error) -> Diag {
         said if said.contains("key with no value") => {
             diag("a key without a value".to_owned()).help("TOML is written `key = value`")
         }
+        said if said.contains("recurs") => diag("more than 80 levels of nesting".to_owned()),
         said => diag(format!("not TOML: {said}")),
     }
 }
