@@ -41,7 +41,7 @@ pub(crate) struct LsArgs {
 pub(crate) struct GetArgs {
     /// STEP.OUTPUT or INSTANCE.OUTPUT, as `train@depth=2.model`.
     #[arg(value_name = "OUTPUT", add = complete::outputs())]
-    output: String,
+    wanted: String,
     /// Which run: its id, the beginning of it, or @latest.
     #[arg(long, value_name = "RUN", default_value = "@latest", hide_default_value = true, add = complete::runs())]
     run: String,
@@ -138,8 +138,8 @@ fn get(session: &Session, args: &GetArgs) -> Result<(), CommandError> {
     let run = session.runs()?.find(&args.run)?;
     let state = run.fold();
     // Values on axes may hold dots; names of outputs do not.
-    let (name, output) = args.output.rsplit_once('.').ok_or_else(|| {
-        CommandError::usage(format!("`{}` is not an output", args.output))
+    let (name, output) = args.wanted.rsplit_once('.').ok_or_else(|| {
+        CommandError::usage(format!("`{}` is not an output", args.wanted))
             .hint("write STEP.OUTPUT, as `mlctl artifacts ls -o name` lists them")
     })?;
     let instances = select::instances(&run, &state, name)?;
