@@ -11,7 +11,7 @@ use mlctl_core::event::{Outcome, Status};
 use mlctl_core::plan::Plan;
 use mlctl_core::scheduler::{Facts, Options, Scheduler, State};
 use mlctl_exec::store::{Lease, Store};
-use mlctl_exec::{Cancel, Executor, Realised};
+use mlctl_exec::{Cancel, Executor, Realised, Warden};
 
 use crate::config::Context;
 use crate::config::secret::Secrets;
@@ -94,7 +94,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         capacity: crate::platform::machine::capacity(),
         fail_fast: how.fail_fast,
     };
-    let executor = Executor::new(store.clone());
+    let executor = Executor::new(store.clone()).guarded_by(Warden::this_program());
     let around = Surroundings {
         executor: &executor,
         store: &store,
