@@ -3,6 +3,7 @@
 //! Texts are composed with styles; whether the colours survive is decided when they are written. A reader that went
 //! away is a quiet end ([`Kind::ClosedPipe`]), never a panic.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
@@ -64,24 +65,48 @@ pub(crate) struct Ui {
     pub(crate) format: Format,
     /// How much is said on stderr.
     pub(crate) verbosity: Verbosity,
-    stdout_color: bool,
-    stderr_color: bool,
+    stdout: Manner,
+    stderr: Manner,
+}
+
+/// How a stream wants its texts.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    color: bool,
+    terminal: bool,
+}
+
+impl Manner {
+    fn of(stream: &(impl IsTerminal + anstream::stream::RawStream), color: Color) -> Self {
+        let color = match color {
+            Color::Auto => AutoStream::choice(stream) != anstream::ColorChoice::Never,
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Self { color, terminal: IsTerminal::is_terminal(stream) }
+    }
+
+    /// A text as the stream wants it. What stands in it may come from anywhere (a file's name, a param): on a terminal
+    /// it must not be able to do more than to be seen.
+    fn dress<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self {
+            Self { color: false, .. } => plain(text).into(),
+            Self { terminal: true, .. } => clean::Cleaner::default().clean(text.as_bytes()).into(),
+            _ => text.into(),
+        }
+    }
+}
+
+/// Without control sequences, and without control characters but line breaks and tabs.
+fn plain(text: &str) -> String {
+    let text = anstream::adapter::strip_str(text).to_string();
+    clean::Cleaner::default().clean(text.as_bytes())
 }
 
 impl Ui {
     /// Decides once where colours go.
     pub(crate) fn new(color: Color, format: Format, verbosity: Verbosity) -> Self {
-        let decide = |auto: anstream::ColorChoice| match color {
-            Color::Auto => auto != anstream::ColorChoice::Never,
-            Color::Always => true,
-            Color::Never => false,
-        };
-        Self {
-            format,
-            verbosity,
-            stdout_color: decide(AutoStream::choice(&io::stdout())),
-            stderr_color: decide(AutoStream::choice(&io::stderr())),
-        }
+        Self { format, verbosity, stdout: Manner::of(&io::stdout(), color), stderr: Manner::of(&io::stderr(), color) }
     }
 
     /// Whether results are read by a program.
@@ -92,12 +117,12 @@ impl Ui {
     /// Whether progress can be drawn: stderr is a terminal that understands it, and someone wants to see it.
     pub(crate) fn draws_progress(&self) -> bool {
         let capable = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        self.verbosity > Verbosity::Quiet && capable && io::stderr().is_terminal()
+        self.verbosity > Verbosity::Quiet && capable && self.stderr.terminal
     }
 
     /// Whether results go to a terminal: then steps' output is made harmless.
-    pub(crate) fn stdout_is_terminal(&self) -> bool {
-        io::stdout().is_terminal()
+    pub(crate) const fn stdout_is_terminal(&self) -> bool {
+        self.stdout.terminal
     }
 
     /// Writes a result.
@@ -126,9 +151,14 @@ impl Ui {
         }
     }
 
-    /// A text with or without its styles, as stdout wants it.
-    pub(crate) fn for_stdout(&self, text: &str) -> String {
-        if self.stdout_color { text.into() } else { anstream::adapter::strip_str(text).to_string() }
+    /// A text as stdout wants it.
+    pub(crate) fn for_stdout<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.stdout.dress(text)
+    }
+
+    /// A text as stderr wants it.
+    pub(crate) fn for_stderr<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.stderr.dress(text)
     }
 
     /// Writes a result as one JSON document.
@@ -188,12 +218,7 @@ impl Ui {
 
     /// Writes to stderr; that nobody reads it is no reason to stop.
     pub(crate) fn stderr(&self, text: &str) {
-        let mut stderr = io::stderr().lock();
-        let _ = if self.stderr_color {
-            stderr.write_all(text.as_bytes())
-        } else {
-            stderr.write_all(anstream::adapter::strip_str(text).to_string().as_bytes())
-        };
+        let _ = io::stderr().lock().write_all(self.for_stderr(text).as_bytes());
     }
 }
 

@@ -120,7 +120,8 @@ impl<'a> RunView<'a> {
             if !lines.is_empty() {
                 screen.above(|| self.ui.stderr(&lines));
             }
-            screen.draw(&self.dir, &self.tally, &self.running, self.failed.len());
+            let drawn = screen.compose(&self.dir, &self.tally, &self.running, self.failed.len());
+            screen.draw(self.ui.for_stderr(&drawn).into_owned());
             self.written = now;
         }
     }
@@ -264,14 +265,14 @@ pub(crate) fn summarise(
     if ui.format != super::Format::Text || ui.verbosity == Verbosity::Quiet {
         return Ok(());
     }
-    let (style, word) = match ended.outcome {
-        Outcome::Succeeded => (GOOD, "succeeded"),
-        Outcome::Failed => (ERROR, "failed"),
-        Outcome::TimedOut => (ERROR, "passed its deadline"),
-        Outcome::Cancelled => (WARNING, "was cancelled"),
-        Outcome::Interrupted => (WARNING, "was interrupted"),
+    let (style, words) = match ended.outcome {
+        Outcome::Succeeded => (GOOD, "succeeded in"),
+        Outcome::Failed => (ERROR, "failed after"),
+        Outcome::TimedOut => (ERROR, "passed its deadline after"),
+        Outcome::Cancelled => (WARNING, "was cancelled after"),
+        Outcome::Interrupted => (WARNING, "was interrupted after"),
     };
-    let mut text = format!("run {STRONG}{run}{STRONG:#} {style}{word}{style:#} in {}", time::duration(millis));
+    let mut text = format!("run {STRONG}{run}{STRONG:#} {style}{words}{style:#} {}", time::duration(millis));
     match reused {
         Some(base) => {
             let _ = writeln!(text, ": nothing to do, all {} are as run {base} made them", ended.tally.total);
@@ -292,7 +293,9 @@ pub(crate) fn summarise(
             let _ = writeln!(text, "  {name} -> {path}");
         }
     }
-    if ended.tally.succeeded + ended.tally.cached > 0 {
+    if matches!(ended.outcome, Outcome::Cancelled | Outcome::Interrupted | Outcome::TimedOut) {
+        let _ = writeln!(text, "{FAINT}what was done is kept: `mlctl run` goes on with the rest{FAINT:#}");
+    } else if ended.tally.succeeded + ended.tally.cached > 0 {
         let _ = writeln!(text, "{FAINT}results: mlctl artifacts ls --run {run}{FAINT:#}");
     }
     ui.result(&text)

@@ -59,7 +59,19 @@ impl Screen {
     }
 
     /// Draws anew.
-    pub(super) fn draw(&self, dir: &Path, tally: &Tally, running: &IndexMap<String, Running>, failed: usize) {
+    pub(super) fn draw(&self, text: String) {
+        self.bar.set_message(text);
+        self.bar.tick();
+    }
+
+    /// What is to be drawn.
+    pub(super) fn compose(
+        &self,
+        dir: &Path,
+        tally: &Tally,
+        running: &IndexMap<String, Running>,
+        failed: usize,
+    ) -> String {
         let now = time::now();
         let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
         let columns = size.map_or(80, |size| usize::from(size.ws_col)).clamp(20, 400);
@@ -87,8 +99,7 @@ impl Screen {
             time::elapsed(now.saturating_sub(self.began)),
             columns,
         ));
-        self.bar.set_message(text);
-        self.bar.tick();
+        text
     }
 
     fn status(&self, tally: &Tally, running: usize, failed: usize, elapsed: String, columns: usize) -> String {
