@@ -6,8 +6,8 @@
 //! `x` executable, `l` link), the path with its length (u32, little endian) before it, and of a file its size (u64,
 //! little endian) and digest, of a link its target with its length (u32) before it.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
 
 use mlctl_core::action::{Artifact, ArtifactKind};
 use mlctl_core::digest::Digest;
@@ -99,7 +99,8 @@ impl Manifest {
     /// its parents must be given too; links may not lead out.
     pub fn new(mut entries: Vec<Entry>) -> Result<Self, ManifestError> {
         if !entries.is_sorted_by(|a, b| a.path < b.path) {
-            entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+            // Stable, which is fast where long runs are sorted already.
+            entries.sort_by(|a, b| a.path.cmp(&b.path));
         }
         let manifest = Self { entries };
         manifest.check()?;
@@ -341,14 +342,17 @@ fn take_text(rest: &mut &[u8]) -> Option<String> {
 
 /// The entries for these files and links, with the directories they need.
 pub(crate) fn with_parents(mut leaves: Vec<Entry>) -> Vec<Entry> {
-    let mut directories = std::collections::BTreeSet::new();
+    let mut directories = BTreeSet::new();
+    let mut last = "";
     for leaf in &leaves {
-        let mut parent = Path::new(&leaf.path).parent();
-        while let Some(p) = parent.and_then(Path::to_str).filter(|p| !p.is_empty()) {
-            if !directories.insert(p.to_owned()) {
-                break;
-            }
-            parent = Path::new(p).parent();
+        let mut parent = parent_of(&leaf.path);
+        // Neighbours mostly share it.
+        if parent == last {
+            continue;
+        }
+        last = parent;
+        while !parent.is_empty() && directories.insert(parent.to_owned()) {
+            parent = parent_of(parent);
         }
     }
     leaves.extend(directories.into_iter().map(|path| Entry { path, node: Node::Directory }));

@@ -11,8 +11,8 @@
 //!
 //! Hidden files are sources. Links are kept as links, also those to directories and those that lead nowhere.
 //!
-//! [`Snapshot::take`] only looks at names and stamps. A file is read when a tree first needs it and its stamp is not
-//! known, so that data a step does not use costs nothing.
+//! [`Snapshot::take`] looks at names and stamps. A file is read when a tree first needs it and its stamp is not known:
+//! data that no step has among its sources costs nothing.
 
 mod filter;
 mod inputs;
@@ -30,11 +30,11 @@ use mlctl_core::digest::Digest;
 
 use crate::hash;
 use crate::manifest::{Entry, Manifest, ManifestError, Node, with_parents};
-use crate::store::{StoreError, Unfit, node, now};
+use crate::store::{StoreError, Unfit, now};
 use filter::Filter;
 pub use inputs::Inputs;
 use stamps::Stamps;
-use walk::{Found, What};
+use walk::{Found, FoundFile, What};
 
 /// What the project looked like at one moment.
 #[derive(Debug)]
@@ -46,9 +46,6 @@ pub struct Snapshot {
     stamps: Stamps,
     trees: Mutex<HashMap<Wanted, Arc<SourceTree>>>,
 }
-
-/// File systems count time in steps: of a file changed less than this many nanoseconds ago, a stamp says too little.
-const RECENT: i64 = 50_000_000;
 
 /// What a step wants: its globs, and what is excluded.
 type Wanted = (Option<Vec<String>>, Vec<String>);
@@ -118,15 +115,15 @@ impl Snapshot {
         for found in self.found.iter().filter(|found| filter.wants(found, &mut [])) {
             hasher.update(&(found.path.len() as u64).to_le_bytes()).update(found.path.as_bytes());
             match &found.what {
-                What::File { stamp, executable } => {
-                    if stamp.ctime.max(stamp.mtime) > self.taken - RECENT {
+                What::File(file) => {
+                    if !stamps::is_settled(file.stamp.ctime, self.taken) {
                         return None;
                     }
-                    let fields = [stamp.size, stamp.ino, stamp.mtime as u64, stamp.ctime as u64];
+                    let (size, ino, mtime, ctime) = file.stamp.into();
                     hasher
                         .update(b"f")
-                        .update(fields.map(u64::to_le_bytes).as_flattened())
-                        .update(&[u8::from(*executable)]);
+                        .update([size, ino, mtime as u64, ctime as u64].map(u64::to_le_bytes).as_flattened())
+                        .update(&[u8::from(file.executable)]);
                 }
                 What::Link(text) | What::Unfit(text) => {
                     hasher.update(b"t").update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
@@ -176,22 +173,19 @@ impl Snapshot {
         match &found.what {
             What::Link(target) => Ok(Node::Link { target: target.clone() }),
             What::Unfit(problem) => Err(problem.clone()),
-            What::File { stamp, executable } => {
-                if let Some(digest) = self.stamps.get(&found.path, *stamp) {
-                    return Ok(Node::File { digest, size: stamp.size, executable: *executable });
-                }
-                self.read(&found.path)
-            }
+            What::File(file) => file.node.get_or_init(|| self.read(&found.path, file)).clone(),
         }
     }
 
-    fn read(&self, path: &str) -> Result<Node, String> {
-        let (digest, stat) = self.stamps.hash(path, &self.root.join(path)).map_err(|e| match e {
+    fn read(&self, path: &str, file: &FoundFile) -> Result<Node, String> {
+        if let Some(digest) = self.stamps.get(path, file.stamp) {
+            return Ok(Node::File { digest, size: file.stamp.size, executable: file.executable });
+        }
+        self.stamps.hash(path, &self.root.join(path)).map_err(|e| match e {
             StoreError::Io { source, .. } => format!("cannot be read: {source}"),
             StoreError::Changed { .. } => "changed while it was read".to_owned(),
             other => other.to_string(),
-        })?;
-        Ok(node(&stat, digest))
+        })
     }
 }
 

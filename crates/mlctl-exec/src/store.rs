@@ -11,6 +11,8 @@
 //! environments/ caches/ checkpoints/    of the rest of mlctl
 //! ```
 //!
+//! The 256 directories below `objects` and `actions` are made when they are first needed.
+//!
 //! An object comes to its final name by one rename, complete and read-only. Nothing is synced to disk for that: a
 //! killed process loses nothing, and after a power loss what may be torn is rehashed (see `boot`).
 //!
@@ -134,12 +136,8 @@ impl Store {
 /// Makes the directories; the format last, so that a store cut off half-way is made complete the next time.
 fn create(root: &Path) -> Result<(), StoreError> {
     let make = |path: PathBuf| fs::create_dir_all(&path).map_err(StoreError::io("create the store's directory", &path));
-    for name in ["runs", "tmp", "trash", "environments", "caches", "checkpoints"] {
+    for name in ["objects", "actions", "runs", "tmp", "trash", "environments", "caches", "checkpoints"] {
         make(root.join(name))?;
-    }
-    for shard in 0..=u8::MAX {
-        make(root.join(format!("objects/{shard:02x}")))?;
-        make(root.join(format!("actions/{shard:02x}")))?;
     }
     let path = root.join("format");
     let partial = root.join(format!("format.{}", std::process::id()));

@@ -2,6 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "store/concurrency.rs"]
+mod concurrency;
+#[path = "store/faults.rs"]
+mod faults;
+#[path = "store/gc.rs"]
+mod gc;
+#[path = "store/manifest.rs"]
+mod manifest;
 #[path = "store/sources.rs"]
 mod sources;
 
@@ -33,6 +41,24 @@ fn entry(artifacts: &[(&str, Artifact)]) -> Entry {
 fn write(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
+}
+
+/// The files below a directory, sorted.
+fn files_below(root: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                files.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl Inputs {
         let (full, stat) = self.locate(path)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => self.directory(&full),
-            FileType::RegularFile => match self.file(&full, &stat)?.as_file() {
+            FileType::RegularFile => match self.file(&full)?.as_file() {
                 Some(artifact) => Ok(artifact),
                 None => Err(StoreError::Changed { path: full }),
             },
@@ -68,21 +68,17 @@ impl Inputs {
 
     fn directory(&self, full: &Path) -> Result<Artifact, StoreError> {
         let scan = Scan::of(full)?;
-        let nodes = hash::on_threads(scan.files.len(), |index| {
-            let path = full.join(&scan.files[index]);
-            let stat = rustix::fs::lstat(&path).map_err(StoreError::io("read", &path))?;
-            self.file(&path, &stat)
-        })?;
+        let nodes = hash::on_threads(scan.files.len(), |index| self.file(&full.join(&scan.files[index])))?;
         Ok(scan.manifest(full, nodes)?.artifact())
     }
 
-    fn file(&self, full: &Path, stat: &Stat) -> Result<Node, StoreError> {
+    fn file(&self, full: &Path) -> Result<Node, StoreError> {
         let name = full.strip_prefix(&self.root).ok().and_then(Path::to_str);
         let name = name.ok_or_else(|| StoreError::unfit(full, Unfit::NotUtf8))?;
-        if let Some(digest) = self.stamps.get(name, Stamp::from(stat)) {
-            return Ok(node(stat, digest));
+        let stat = rustix::fs::lstat(full).map_err(StoreError::io("read", full))?;
+        match self.stamps.get(name, Stamp::from(&stat)) {
+            Some(digest) => Ok(node(&stat, digest)),
+            None => self.stamps.hash(name, full),
         }
-        let (digest, stat) = self.stamps.hash(name, full)?;
-        Ok(node(&stat, digest))
     }
 }

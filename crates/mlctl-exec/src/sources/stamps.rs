@@ -16,7 +16,8 @@ use mlctl_core::digest::Digest;
 use rustix::fs::Stat;
 
 use crate::hash;
-use crate::store::{Stamp, StoreError, now};
+use crate::manifest::Node;
+use crate::store::{Stamp, StoreError, node, now};
 
 const MAGIC: &[u8] = b"mlctl stamps 1\n";
 
@@ -37,17 +38,16 @@ impl Stamps {
 
     /// The digest of a file that has this stamp, if it is remembered.
     pub(super) fn get(&self, path: &str, stamp: Stamp) -> Option<Digest> {
-        let hit = |entry: &(Stamp, Digest)| (entry.0 == stamp).then_some(entry.1);
-        self.known.get(path).and_then(hit).or_else(|| hash::lock(&self.new).get(path).and_then(hit))
+        self.known.get(path).and_then(|known| (known.0 == stamp).then_some(known.1))
     }
 
     /// Hashes the file `full`, and remembers it as `path`.
-    pub(super) fn hash(&self, path: &str, full: &Path) -> Result<(Digest, Stat), StoreError> {
+    pub(super) fn hash(&self, path: &str, full: &Path) -> Result<Node, StoreError> {
         let begun = now();
         let (file, stat) = hash::open(full)?;
         let digest = hash::contents(&file, &stat, full, None)?;
         self.remember(path, &stat, digest, begun);
-        Ok((digest, stat))
+        Ok(node(&stat, digest))
     }
 
     /// Remembers the digest of a file that had this `fstat` when its hashing began.
@@ -89,7 +89,7 @@ impl Stamps {
 
 /// Whether a later change would certainly give another ctime. Clocks of file systems tick every few milliseconds, of
 /// some every one or two seconds: those show whole seconds.
-const fn is_settled(ctime: i64, begun: i64) -> bool {
+pub(super) const fn is_settled(ctime: i64, begun: i64) -> bool {
     const FINE: i64 = 50_000_000;
     const COARSE: i64 = 3_000_000_000;
     let tick = if ctime % 1_000_000_000 == 0 { COARSE } else { FINE };

@@ -2,13 +2,16 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use ignore::{DirEntry, ParallelVisitor, ParallelVisitorBuilder, WalkBuilder, WalkState};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::hash;
+use crate::manifest::Node;
 use crate::store::{Stamp, StoreError, Unfit, special_type};
 
 /// A file, link or misfit of the project.
@@ -21,12 +24,25 @@ pub(super) struct Found {
 /// What a [`Found`] is.
 #[derive(Debug)]
 pub(super) enum What {
-    File {
-        stamp: Stamp,
-        executable: bool,
-    },
+    File(Box<FoundFile>),
     Link(String),
     /// What is wrong with it. It may be a directory.
+    Unfit(String),
+}
+
+/// A file, as it was when the snapshot was taken.
+#[derive(Debug)]
+pub(super) struct FoundFile {
+    pub(super) stamp: Stamp,
+    pub(super) executable: bool,
+    /// What it is, or why it cannot be a source, once that has been found out.
+    pub(super) node: OnceLock<Result<Node, String>>,
+}
+
+/// What the walk itself sees of an entry.
+enum Seen {
+    File,
+    Link,
     Unfit(String),
 }
 
@@ -47,9 +63,9 @@ pub(super) fn walk(root: &Path) -> Result<Vec<Found>, StoreError> {
         .filter_entry(|entry| !is_ours(entry));
     let collected = Mutex::new(Vec::new());
     builder.build_parallel().visit(&mut Visitors { root, collected: &collected });
-    let mut found = std::mem::take(&mut *hash::lock(&collected));
-    found.sort_unstable_by(|a: &Found, b| a.path.cmp(&b.path));
-    Ok(found)
+    let mut seen = std::mem::take(&mut *hash::lock(&collected));
+    seen.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    look(root, seen)
 }
 
 /// What mlctl and git keep in the project for themselves.
@@ -60,28 +76,60 @@ fn is_ours(entry: &DirEntry) -> bool {
     entry.depth() > 0 && (anywhere.contains(&name) || (entry.depth() == 1 && in_root.contains(&name)))
 }
 
+/// Looks at what the walk has seen: relative to the root, which is a shorter way for the kernel.
+fn look(root: &Path, seen: Vec<(String, Seen)>) -> Result<Vec<Found>, StoreError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(root, flags, Mode::empty()).map_err(StoreError::io("read", root))?;
+    let looked = hash::on_threads(seen.len(), |index| {
+        let (path, seen) = &seen[index];
+        Ok::<_, StoreError>(match seen {
+            Seen::Unfit(problem) => Some(What::Unfit(problem.clone())),
+            Seen::File => stat(&directory, path).unwrap_or_else(vanished),
+            Seen::Link => target(&directory, path).unwrap_or_else(vanished),
+        })
+    })?;
+    let found = seen.into_iter().zip(looked).filter_map(|((path, _), what)| Some(Found { path, what: what? }));
+    Ok(found.collect())
+}
+
+fn stat(directory: &OwnedFd, path: &str) -> Result<Option<What>, Errno> {
+    let stat = rustix::fs::statat(directory, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    let (stamp, executable) = (Stamp::from(&stat), stat.st_mode & 0o111 != 0);
+    Ok(Some(What::File(Box::new(FoundFile { stamp, executable, node: OnceLock::new() }))))
+}
+
+fn target(directory: &OwnedFd, path: &str) -> Result<Option<What>, Errno> {
+    let target = rustix::fs::readlinkat(directory, path, Vec::new())?;
+    Ok(Some(target.into_string().map_or_else(|_| What::Unfit(Unfit::NotUtf8.to_string()), What::Link)))
+}
+
+/// What was removed since its directory was read is no source.
+fn vanished(e: Errno) -> Option<What> {
+    (e != Errno::NOENT).then(|| What::Unfit(format!("cannot be read: {e}")))
+}
+
 struct Visitors<'a> {
     root: &'a Path,
-    collected: &'a Mutex<Vec<Found>>,
+    collected: &'a Mutex<Vec<(String, Seen)>>,
 }
 
 struct Visitor<'a> {
     root: &'a Path,
-    collected: &'a Mutex<Vec<Found>>,
-    found: Vec<Found>,
+    collected: &'a Mutex<Vec<(String, Seen)>>,
+    seen: Vec<(String, Seen)>,
 }
 
 impl<'a> ParallelVisitorBuilder<'a> for Visitors<'a> {
     fn build(&mut self) -> Box<dyn ParallelVisitor + 'a> {
-        Box::new(Visitor { root: self.root, collected: self.collected, found: Vec::new() })
+        Box::new(Visitor { root: self.root, collected: self.collected, seen: Vec::new() })
     }
 }
 
 impl ParallelVisitor for Visitor<'_> {
     fn visit(&mut self, entry: Result<DirEntry, ignore::Error>) -> WalkState {
         match entry {
-            Ok(entry) => self.found.extend(look(self.root, &entry)),
-            Err(e) => self.found.extend(unreadable(self.root, e)),
+            Ok(entry) => self.seen.extend(see(self.root, &entry)),
+            Err(e) => self.seen.extend(unreadable(self.root, e)),
         }
         WalkState::Continue
     }
@@ -89,45 +137,25 @@ impl ParallelVisitor for Visitor<'_> {
 
 impl Drop for Visitor<'_> {
     fn drop(&mut self) {
-        hash::lock(self.collected).append(&mut self.found);
+        hash::lock(self.collected).append(&mut self.seen);
     }
 }
 
-fn look(root: &Path, entry: &DirEntry) -> Option<Found> {
+fn see(root: &Path, entry: &DirEntry) -> Option<(String, Seen)> {
     let kind = entry.file_type()?;
-    if kind.is_dir() && entry.path().to_str().is_some() {
-        return None;
-    }
     let relative = entry.path().strip_prefix(root).ok()?;
-    let unfit = |problem: String| Some(found(relative, What::Unfit(problem)));
-    if relative.to_str().is_none() {
-        return unfit(Unfit::NotUtf8.to_string());
-    }
-    let what = if kind.is_file() {
-        match entry.path().symlink_metadata() {
-            Ok(metadata) => What::File { stamp: Stamp::from(&metadata), executable: metadata.mode() & 0o111 != 0 },
-            // It was removed since its directory was read.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
-            Err(e) => return unfit(format!("cannot be read: {e}")),
-        }
-    } else if kind.is_symlink() {
-        match fs::read_link(entry.path()).map(|target| target.into_os_string().into_string()) {
-            Ok(Ok(target)) => What::Link(target),
-            Ok(Err(_)) => return unfit(Unfit::NotUtf8.to_string()),
-            Err(e) => return unfit(format!("cannot be read: {e}")),
-        }
-    } else {
-        return unfit(Unfit::Special(special_type(kind)).to_string());
+    let seen = match relative.to_str() {
+        None => Seen::Unfit(Unfit::NotUtf8.to_string()),
+        Some(_) if kind.is_dir() => return None,
+        Some(_) if kind.is_file() => Seen::File,
+        Some(_) if kind.is_symlink() => Seen::Link,
+        Some(_) => Seen::Unfit(Unfit::Special(special_type(kind)).to_string()),
     };
-    Some(found(relative, what))
-}
-
-fn found(relative: &Path, what: What) -> Found {
-    Found { path: relative.to_string_lossy().into_owned(), what }
+    Some((relative.to_string_lossy().into_owned(), seen))
 }
 
 /// A directory that cannot be read. What is wrong with an ignore file does not come here.
-fn unreadable(root: &Path, mut error: ignore::Error) -> Option<Found> {
+fn unreadable(root: &Path, mut error: ignore::Error) -> Option<(String, Seen)> {
     let mut path: Option<PathBuf> = None;
     loop {
         error = match error {
@@ -140,7 +168,8 @@ fn unreadable(root: &Path, mut error: ignore::Error) -> Option<Found> {
             other => {
                 let path = path?;
                 let relative = path.strip_prefix(root).ok()?;
-                return Some(found(relative, What::Unfit(format!("cannot be read: {other}"))));
+                let problem = format!("cannot be read: {other}");
+                return Some((relative.to_string_lossy().into_owned(), Seen::Unfit(problem)));
             }
         }
     }

@@ -93,7 +93,8 @@ impl Store {
 
     /// Records the entry of a key in the place of one that is there.
     pub fn replace(&self, key: &Digest, entry: &Entry) -> Result<(), StoreError> {
-        self.write_over(&action_path(key), &self.render(entry)?)
+        let (path, text) = (action_path(key), self.render(entry)?);
+        if self.create_entry(&path, &text)? { Ok(()) } else { self.write_over(&path, &text) }
     }
 
     /// Whether the store has this artifact, right and safe from gc. What vouches for it from one process to the next is an
@@ -165,6 +166,7 @@ impl Store {
         let fd = match rustix::fs::openat(&self.actions, path, flags, Mode::from_raw_mode(0o644)) {
             Ok(fd) => fd,
             Err(Errno::EXIST) => return Ok(false),
+            // The first of its shard.
             Err(Errno::NOENT) => {
                 let shard = self.root.join("actions").join(&path[..2]);
                 std::fs::create_dir_all(&shard).map_err(StoreError::io("create", &shard))?;

@@ -1,7 +1,7 @@
 //! Putting: what a step made is renamed in, what the user owns is copied in.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -21,20 +21,22 @@ const WRITABLE: u32 = 0o644;
 
 impl Store {
     /// Stores what a step made, and takes it away: hashed, made read-only, renamed. Nothing may write to it any more.
-    /// Only a file that has other names (hard links) is copied, since through those it could still be changed.
+    /// It is copied only if it lies on another file system, or if it is a file that has other names (hard links), since
+    /// through those it could still be changed.
     pub fn put_output(&self, path: &Path) -> Result<Artifact, StoreError> {
         let stat = rustix::fs::lstat(path).map_err(StoreError::io("read", path))?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile if stat.st_nlink > 1 => {
-                let artifact = self.copy_in_file(path)?;
-                fs::remove_file(path).map_err(StoreError::io("remove", path))?;
-                Ok(artifact)
-            }
-            FileType::RegularFile => self.adopt_file(path),
-            FileType::Directory => self.adopt_directory(path),
-            FileType::Symlink => Err(StoreError::unfit(path, Unfit::IsLink)),
-            _ => Err(StoreError::unfit(path, Unfit::Special(scan::special(&stat)))),
+        let adopted = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile if stat.st_nlink > 1 => None,
+            FileType::RegularFile => elsewhere(self.adopt_file(path))?,
+            FileType::Directory => elsewhere(self.adopt_directory(path))?,
+            _ => return Err(unfit(path, &stat)),
+        };
+        if let Some(artifact) = adopted {
+            return Ok(artifact);
         }
+        let artifact = self.put_copy(path)?;
+        scan::remove_tree(path).map_err(StoreError::io("remove", path))?;
+        Ok(artifact)
     }
 
     /// Stores a copy of a file or directory that stays where it is. File systems that can share the blocks do.
@@ -43,8 +45,7 @@ impl Store {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => self.copy_in_file(path),
             FileType::Directory => self.copy_in_directory(path),
-            FileType::Symlink => Err(StoreError::unfit(path, Unfit::IsLink)),
-            _ => Err(StoreError::unfit(path, Unfit::Special(scan::special(&stat)))),
+            _ => Err(unfit(path, &stat)),
         }
     }
 
@@ -201,7 +202,7 @@ impl Store {
             match rename_new(path, &self.objects, &target) {
                 Ok(()) => return Ok(true),
                 Err(Errno::EXIST | Errno::NOTEMPTY) => return Ok(false),
-                // Somebody removed the shard's directory.
+                // The first of its shard.
                 Err(Errno::NOENT) if !shard_made => {
                     shard_made = true;
                     match rustix::fs::mkdirat(&self.objects, &target[..2], Mode::from_raw_mode(0o777)) {
@@ -213,6 +214,19 @@ impl Store {
             }
         }
     }
+}
+
+/// `None` for what cannot be renamed into the store because it lies on another file system.
+fn elsewhere(adopted: Result<Artifact, StoreError>) -> Result<Option<Artifact>, StoreError> {
+    match adopted {
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::CrossesDevices => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn unfit(path: &Path, stat: &Stat) -> StoreError {
+    let link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+    StoreError::unfit(path, if link { Unfit::IsLink } else { Unfit::Special(scan::special(stat)) })
 }
 
 /// Renames unless the name is taken. On file systems that cannot do that (NFS, some FUSE) it takes the place of what is

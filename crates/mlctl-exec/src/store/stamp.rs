@@ -1,8 +1,5 @@
 //! Stamps: what the file system says of a file without reading it.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
-
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
@@ -42,17 +39,6 @@ impl From<&Stat> for Stamp {
             ino: stat.st_ino as u64,
             mtime: nanos(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
             ctime: nanos(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
-        }
-    }
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
-        Self {
-            size: metadata.size(),
-            ino: metadata.ino(),
-            mtime: nanos(metadata.mtime(), metadata.mtime_nsec()),
-            ctime: nanos(metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
