@@ -29,7 +29,7 @@ pub(crate) enum ArtifactsCommand {
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
     /// Only of these steps or instances.
-    #[arg(value_name = "INSTANCE", add = complete::instances())]
+    #[arg(value_name = "INSTANCE", add = complete::run_instances())]
     instances: Vec<String>,
     /// Which run: its id, the beginning of it, or @latest.
     #[arg(long, value_name = "RUN", default_value = "@latest", hide_default_value = true, add = complete::runs())]

@@ -23,7 +23,7 @@ use source::LogFile;
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     /// Steps or instances (`train@depth=2`) [default: all of the run].
-    #[arg(value_name = "INSTANCE", add = complete::instances())]
+    #[arg(value_name = "INSTANCE", add = complete::run_instances())]
     instances: Vec<String>,
     /// Which run: its id, the beginning of it, or @latest.
     #[arg(long, value_name = "RUN", default_value = "@latest", hide_default_value = true, add = complete::runs())]

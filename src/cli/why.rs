@@ -25,7 +25,7 @@ const SEARCHED: usize = 50;
 #[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
     /// An instance, as `train@depth=2`, or a step that has only one.
-    #[arg(value_name = "INSTANCE", add = complete::instances())]
+    #[arg(value_name = "INSTANCE", add = complete::run_instances())]
     instance: String,
     /// In which run: its id, the beginning of it, or @latest.
     #[arg(long, value_name = "RUN", default_value = "@latest", hide_default_value = true, add = complete::runs())]

@@ -14,6 +14,9 @@ use super::write::{log_path, push_line, write_whole};
 use super::{Ended, Highlights, RunMeta, home};
 use crate::error::CommandError;
 
+/// What the lines of `graph.expanded` hold.
+const EXPANDED: &[u8] = b"\"graph.expanded\"";
+
 /// All runs of a project.
 #[derive(Debug)]
 pub(crate) struct Runs {
@@ -159,6 +162,21 @@ impl Run {
     pub(crate) fn planned(&self) -> Vec<String> {
         let text = fs::read_to_string(self.record_dir().join("instances")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// The instances known so far, without reading what became of them.
+    pub(crate) fn instances(&self) -> Vec<String> {
+        let mut instances = self.planned();
+        let events = fs::read(self.record_dir().join("events.jsonl")).unwrap_or_default();
+        let lines = events.split(|byte| *byte == b'\n');
+        for line in lines.filter(|line| line.windows(EXPANDED.len()).any(|part| part == EXPANDED)) {
+            if let Ok(Recorded { event: Event::GraphExpanded { instances: new, .. }, .. }) =
+                serde_json::from_slice(line)
+            {
+                instances.extend(new);
+            }
+        }
+        instances
     }
 
     /// Its state so far. A run whose writer died reads as interrupted, recorded or not.

@@ -9,6 +9,8 @@ name = "c"
 [params]
 seed = { type = "int", default = 1, help = "Where chance begins" }
 size = 3
+model = { type = "string", default = "gbt", choices = ["gbt", "mlp"] }
+fast = false
 
 [contexts.cloud]
 engine = "process"
@@ -43,6 +45,22 @@ fn commands_params_contexts_and_outputs_complete() {
     assert_eq!(offered(&project, "mlctl run --context cl"), ["cloud"]);
     assert_eq!(offered(&project, "mlctl artifacts get train."), ["train.model"]);
     assert_eq!(offered(&project, "mlctl status @la"), ["latest"], "bash keeps what stands before `@`");
+}
+
+#[test]
+fn instances_complete_after_the_signs_at_which_bash_splits() {
+    let project = Project::new(SPEC);
+    assert_eq!(offered(&project, "mlctl run t"), ["train", "train@depth=2", "train@depth=4", "tune"]);
+    assert_eq!(offered(&project, "mlctl run train@d"), ["depth=2", "depth=4"]);
+    assert_eq!(offered(&project, "mlctl run train@depth="), ["2", "4"]);
+}
+
+#[test]
+fn values_that_a_param_may_have_complete() {
+    let project = Project::new(SPEC);
+    assert_eq!(offered(&project, "mlctl run -p model="), ["gbt", "mlp"]);
+    assert_eq!(offered(&project, "mlctl run -p fast=t"), ["true"]);
+    assert_eq!(offered(&project, "mlctl artifacts get train@depth=2."), ["2.model"]);
 }
 
 #[test]
