@@ -19,6 +19,7 @@ use crate::lock::{self, Lock, LockedEnvironment};
 
 mod maker;
 mod once;
+pub(crate) mod pip;
 mod system;
 mod tool;
 mod venv;

@@ -6,10 +6,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mlctl_core::digest::Digest;
-
 use super::tool::{self, Ended};
-use super::{Phase, Progress, Update, once};
+use super::{Phase, Progress, Update};
 use crate::error::CommandError;
 use crate::platform::python::{self, NotFound, Python};
 
@@ -105,50 +103,6 @@ impl<'a> Maker<'a> {
             }
         }
         command
-    }
-
-    /// `python -m pip`, from an environment that holds nothing else, made once for each interpreter: steps' own
-    /// environments have no pip, as those that uv makes.
-    pub(crate) fn pip(&self, python: &Python, phase: Phase) -> Result<Command, CommandError> {
-        let identity = Digest::of(format!("{} {}", python.path.display(), python.version).as_bytes()).short();
-        let place = self.store.join(format!("pip-{}-{identity}", python.version.short()));
-        let made = once::make(
-            &place,
-            |directory| directory.join("bin/python").exists(),
-            || self.tell(Phase::Waiting, "pip"),
-            |directory| self.make_pip(python, directory, &place.join("log"), phase),
-        )?;
-        let mut command = clean(made.join("bin/python"));
-        command.args(["-m", "pip", "--no-input", "--disable-pip-version-check"]);
-        Ok(command)
-    }
-
-    fn make_pip(&self, python: &Python, directory: &Path, log: &Path, phase: Phase) -> Result<(), CommandError> {
-        let mut venv = clean(&python.path);
-        venv.args(["-m", "venv"]).arg(directory);
-        let ended = self.run(&mut venv, Some(log), phase)?;
-        if !ended.status.success() {
-            let error =
-                CommandError::missing(format!("cannot make a virtual environment with {}", python.path.display()))
-                    .cause(ended.output.trim_end());
-            return Err(error.hint("install Python's `venv` module (Debian: python3-venv), or uv"));
-        }
-        let mut version = clean(directory.join("bin/python"));
-        version.args(["-c", "import pip; print(pip.__version__)"]);
-        let pip = self.run(&mut version, Some(log), phase)?.output;
-        // `--report` came with 22.2, `--python` with 22.3.
-        if pip.split('.').next().and_then(|major| major.trim().parse::<u32>().ok()).is_some_and(|major| major >= 23) {
-            return Ok(());
-        }
-        let mut upgrade = clean(directory.join("bin/python"));
-        upgrade.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--upgrade", "pip>=23"]);
-        let ended = self.run(&mut upgrade, Some(log), phase)?;
-        if ended.status.success() {
-            return Ok(());
-        }
-        Err(CommandError::missing(format!("pip {} is too old, and upgrading it failed", pip.trim()))
-            .cause(ended.output.trim_end())
-            .hint("install pip 23 or newer for this Python, or uv"))
     }
 }
 

@@ -113,7 +113,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (makers, waiters) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let ask = || {
-            let waiting = || drop(waiters.fetch_add(1, Ordering::Relaxed));
+            let waiting = || {
+                waiters.fetch_add(1, Ordering::Relaxed);
+            };
             make(place.path(), whole, waiting, |directory| {
                 makers.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(50));

@@ -9,7 +9,7 @@ use mlctl_core::digest::Digest;
 use mlctl_exec::Realised;
 
 use super::maker::{Maker, clean, last_lines};
-use super::{Phase, once};
+use super::{Phase, once, pip};
 use crate::error::CommandError;
 use crate::lock::{self, LockedEnvironment, requirements};
 use crate::platform::python::Python;
@@ -82,7 +82,7 @@ fn install(
             install
         }
         None => {
-            let mut install = maker.pip(python, Phase::Installing)?;
+            let mut install = pip::command(maker, python, Phase::Installing)?;
             install.arg("--python").arg(target).args(["install", "--compile", "--progress-bar", "off"]);
             install.env_remove("PIP_CONSTRAINT");
             install

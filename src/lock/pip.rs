@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::resolve::{Question, failed};
 use super::{Distribution, normalized};
-use crate::environment::{Maker, Phase};
+use crate::environment::{Maker, Phase, pip};
 use crate::error::CommandError;
 
 /// pip's installation report, version 1: what we read of it.
@@ -42,7 +42,7 @@ struct ArchiveInfo {
 
 pub(super) fn resolve(maker: &Maker<'_>, question: &Question<'_>) -> Result<Vec<Distribution>, CommandError> {
     let report = question.scratch.join("report.json");
-    let mut command = maker.pip(question.python, Phase::Resolving)?;
+    let mut command = pip::command(maker, question.python, Phase::Resolving)?;
     command.args(["install", "--progress-bar", "off", "--dry-run", "--ignore-installed", "--report"]).arg(&report);
     let (requirements, constraints) = question.arguments()?;
     command.arg("-r").arg(requirements).args(constraints).current_dir(question.project);
