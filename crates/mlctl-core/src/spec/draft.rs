@@ -20,12 +20,12 @@ pub(crate) struct Common<'t> {
     pub(crate) env: BTreeMap<&'t str, (Span, Text<'t>)>,
     pub(crate) environment: Option<Text<'t>>,
     pub(crate) needs: Vec<Text<'t>>,
-    pub(crate) shell: Option<(Shell, Span)>,
+    pub(crate) shell: Option<Shell>,
     pub(crate) sources: Option<Vec<String>>,
     pub(crate) secrets: Vec<Text<'t>>,
     pub(crate) settings: Vec<Text<'t>>,
     pub(crate) caches: Vec<Text<'t>>,
-    pub(crate) cache: Option<(bool, Span)>,
+    pub(crate) cache: Option<bool>,
     pub(crate) checkpoint: bool,
     pub(crate) allow_failure: bool,
     pub(crate) finally: bool,
@@ -132,12 +132,12 @@ impl<'t> Common<'t> {
             "needs" => self.needs = reader.distinct(field).unwrap_or_default(),
             "shell" => {
                 let shell = reader.choice(field, keys::SHELLS);
-                self.shell = shell.map(|index| (if index == 0 { Shell::Sh } else { Shell::Bash }, field.name_span));
+                self.shell = shell.map(|index| if index == 0 { Shell::Sh } else { Shell::Bash });
             }
             "sources" => self.sources = sources(reader, field),
             "secrets" => self.secrets = variables(reader, field),
             "settings" => self.settings = variables(reader, field),
-            "cache" => self.cache = reader.bool(field).map(|cache| (cache, field.name_span)),
+            "cache" => self.cache = reader.bool(field),
             "caches" => {
                 self.caches = reader.distinct(field).unwrap_or_default();
                 for cache in &self.caches {
@@ -184,29 +184,35 @@ impl<'t> StepDraft<'t> {
             broken: false,
         };
         step.common.needs.retain(|needed| needed.text != step.name);
-        let mut shell = None;
-        for field in reader.entries(field, &keys::STEP).unwrap_or_default() {
+        let fields = reader.entries(field, &keys::STEP).unwrap_or_default();
+        for field in &fields {
+            let field = *field;
             match field.name {
                 "command" => step.command = reader.texts(field).map(|argv| (argv, field.span)),
                 "script" => step.script = reader.filled(field),
                 "inputs" => step.inputs = read_inputs(reader, field),
                 "outputs" => step.outputs = read_outputs(reader, field),
                 "params" => step.params = reader.distinct(field).unwrap_or_default(),
-                "matrix" => step.matrix = read_matrix(reader, field),
+                "matrix" => step.matrix = super::matrix::read(reader, field),
                 "when" => step.when = reader.filled(field),
-                other => {
-                    if other == "shell" {
-                        shell = Some(field.name_span);
-                    }
-                    step.common.set(reader, field);
-                }
+                _ => step.common.set(reader, field),
             }
         }
         if reader.found() == before {
-            step.check_program(reader, shell);
+            let span = |name: &str| fields.iter().find(|field| field.name == name).map(|field| field.name_span);
+            step.check_program(reader, span("shell"));
+            step.check_finally(reader, span("cache"));
         }
         step.broken = reader.found() != before;
         step
+    }
+
+    /// What the defaults say of caching is not meant for a `finally` step.
+    fn check_finally(&self, reader: &mut Reader<'t>, cache: Option<Span>) {
+        if let (true, Some(true), Some(span)) = (self.common.finally, self.common.cache, cache) {
+            let message = "a `finally` step is never cached";
+            reader.push(Diag::error("finally-cached", span, message).help("remove `cache`"));
+        }
     }
 
     fn check_program(&self, reader: &mut Reader<'t>, shell: Option<Span>) {
@@ -345,8 +351,4 @@ fn read_inputs<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<InputDraft<
 fn read_outputs<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<OutputDraft<'t>> {
     let fields = reader.names(field, "`outputs`").unwrap_or_default();
     fields.into_iter().map(|field| super::output::read(reader, field)).collect()
-}
-
-fn read_matrix<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> MatrixDraft<'t> {
-    super::matrix::read(reader, field)
 }

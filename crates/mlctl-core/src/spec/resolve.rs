@@ -131,12 +131,6 @@ impl<'r, 't> Resolver<'r, 't> {
         let environment = self.environment(common.environment);
         self.check_variables(draft);
         self.check_places(draft);
-        if common.finally
-            && let Some((true, span)) = common.cache
-        {
-            let message = "a `finally` step is never cached";
-            self.reader.push(Diag::error("finally-cached", span, message).help("remove `cache`"));
-        }
         if let Some(script) = draft.script {
             self.check_script(ix, script, &params);
         }
@@ -159,7 +153,7 @@ impl<'r, 't> Resolver<'r, 't> {
             secrets: owned(&common.secrets),
             settings: owned(&common.settings),
             caches: owned(&common.caches),
-            cache: common.cache.is_none_or(|(cache, _)| cache) && !common.finally,
+            cache: common.cache.unwrap_or(true) && !common.finally,
             checkpoint: common.checkpoint,
             allow_failure: common.allow_failure,
             finally: common.finally,

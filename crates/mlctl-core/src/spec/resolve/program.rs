@@ -28,7 +28,7 @@ impl<'t> Resolver<'_, 't> {
                 script.span,
                 "put it into a file of the project and run that",
             )?;
-            let shell = draft.common.shell.map_or(Shell::Sh, |(shell, _)| shell);
+            let shell = draft.common.shell.unwrap_or(Shell::Sh);
             return Some(Program::Script { text: script.text.to_owned(), shell });
         }
         let (argv, _) = draft.command.as_ref()?;
