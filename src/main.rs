@@ -6,6 +6,7 @@ mod engine;
 mod environment;
 mod error;
 mod export;
+mod forecast;
 mod git;
 mod lock;
 mod platform;

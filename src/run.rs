@@ -11,7 +11,7 @@ use mlctl_core::event::{Outcome, Status};
 use mlctl_core::plan::Plan;
 use mlctl_core::scheduler::{Facts, Options, Scheduler, State};
 use mlctl_exec::store::{Lease, Store};
-use mlctl_exec::{Cancel, Executor, Realised, Warden};
+use mlctl_exec::{Cancel, Executor, Warden};
 
 use crate::config::Context;
 use crate::config::secret::Secrets;
@@ -26,7 +26,7 @@ use crate::session::{self, Project, Session};
 use crate::ui::preparing::Preparing;
 use crate::ui::run_view::{RunView, summarise};
 use crate::ui::time::now;
-use crate::{export, git};
+use crate::{export, forecast, git};
 
 /// Runs that take this long are synced to disk at their end: the sync costs little beside them.
 const WORTH_A_SYNC: Duration = Duration::from_secs(10);
@@ -95,13 +95,16 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         fail_fast: how.fail_fast,
     };
     let executor = Executor::new(store.clone()).guarded_by(Warden::this_program());
+    let environment = |name: &str| {
+        environment::realise(&ready.realisations[name], &project.root, store.root(), &|_| {})
+    };
     let around = Surroundings {
         executor: &executor,
         store: &store,
         inputs: &files.inputs,
         project: &project.root,
         work: lease.path().join("work"),
-        environments: ready.environments,
+        environment: &environment,
         secrets: ready.secrets,
         sandbox: how.sandbox,
         cancel: Cancel::new().map_err(|error| CommandError::missing("cannot make a pipe").because(&error))?,
@@ -115,7 +118,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
 /// What must be there before anything runs.
 struct Ready {
     facts: Facts,
-    environments: BTreeMap<String, Realised>,
+    realisations: BTreeMap<String, Realisation>,
     secrets: Secrets,
 }
 
@@ -148,13 +151,14 @@ fn make_ready(
     let names = wanted.environments.iter().copied();
     let realisations = environment::realisations(&project.workflow, &project.source, &lock, names)?;
     let facts = prepare::facts((project, context, plan), &trees, &realisations, inputs, &lock)?;
-    let realise = |(name, realisation): (&String, &Realisation)| {
-        let realised =
-            environment::realise(realisation, &project.root, store.root(), &|update| progress.update(update))?;
-        Ok((name.clone(), realised))
-    };
-    let environments = realisations.iter().map(realise).collect::<Result<_, CommandError>>()?;
-    Ok(Ready { facts, environments, secrets })
+    // Nothing is installed for results that are there.
+    if !realisations.is_empty() {
+        let mut stored = forecast::Stored { store, inputs: &files.inputs };
+        for name in forecast::environments_that_run(plan, &facts, &mut stored) {
+            environment::realise(&realisations[&name], &project.root, store.root(), &|update| progress.update(update))?;
+        }
+    }
+    Ok(Ready { facts, realisations, secrets })
 }
 
 fn reuse_key<'a>(session: &'a Session, root: &Path, source: &Source, asked: &'a Asked) -> reuse::Asked<'a> {

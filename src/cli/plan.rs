@@ -3,10 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use mlctl_core::event::Status;
+use mlctl_core::forecast::{Forecast, Outlook};
+use serde_json::json;
 
-use super::run::Request;
+use super::run::{Request, asked};
 use crate::error::CommandError;
+use crate::forecast;
 use crate::session::Session;
+use crate::ui::run_view::explain;
+use crate::ui::style::{FAINT, STRONG};
+use crate::ui::table::Table;
+use crate::ui::{Format, Verbosity, count};
 
 /// The arguments of `mlctl plan`.
 #[derive(Debug, Args)]
@@ -16,7 +24,98 @@ pub(crate) struct PlanArgs {
     pub(crate) request: Request,
 }
 
-/// Shows what a run would do.
-pub(super) fn plan(_session: &Session, _args: PlanArgs) -> Result<ExitCode, CommandError> {
-    Err(CommandError::failed("`mlctl plan` is not wired yet"))
+/// Shows what a run would do now. Executes nothing, writes nothing but caches, reaches no network.
+pub(super) fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode, CommandError> {
+    let locked = args.request.locked;
+    let forecast = forecast::of(session, &asked(args.request)?, locked)?;
+    match session.ui.format {
+        Format::Json => session.ui.json(&report(&forecast))?,
+        Format::Name => {
+            let ids = forecast.iter().filter(|(_, outlook)| runs(outlook)).map(|(instance, _)| instance.id() + "\n");
+            session.ui.result(&ids.collect::<String>())?;
+        }
+        Format::Text => session.ui.result(&text(&forecast, session.ui.verbosity == Verbosity::Verbose))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const fn runs(outlook: &Outlook) -> bool {
+    matches!(outlook, Outlook::Runs(_))
+}
+
+fn word(outlook: &Outlook) -> &'static str {
+    match outlook {
+        Outlook::Runs(_) => "run",
+        Outlook::Ends(Status::Succeeded | Status::Cached, _) => "cached",
+        Outlook::Ends(Status::Skipped, _) => "skip",
+        Outlook::Ends(Status::Failed, _) => "fail",
+        Outlook::Ends(Status::Cancelled, _) => "cancel",
+    }
+}
+
+fn why(outlook: &Outlook) -> String {
+    match outlook {
+        Outlook::Runs(why) => why.to_string(),
+        Outlook::Ends(_, reason) => reason.as_ref().map(explain).unwrap_or_default(),
+    }
+}
+
+fn report(forecast: &Forecast) -> serde_json::Value {
+    let instances = forecast.iter().map(|(instance, outlook)| {
+        json!({
+            "id": instance.id(),
+            "step": instance.step().name,
+            "outlook": word(outlook),
+            "why": why(outlook),
+            "key": instance.key(),
+        })
+    });
+    json!({ "plan": forecast.plan(), "forecast": instances.collect::<Vec<_>>() })
+}
+
+/// A line for each step; in detail for each instance.
+fn text(forecast: &Forecast, detail: bool) -> String {
+    let mut table = if detail {
+        Table::new(&["INSTANCE", "OUTLOOK", "WHY"])
+    } else {
+        Table::new(&["STEP", "INSTANCES", "CACHED", "RUN", "WHY"])
+    };
+    let (mut total, mut running) = (0, 0);
+    let mut outlooks = forecast.iter().peekable();
+    while let Some((instance, outlook)) = outlooks.next() {
+        let step = &instance.step().name;
+        let (mut members, mut run, mut cached, mut first) = (0_u64, 0_u64, 0_u64, why(outlook));
+        let mut add = |outlook: &Outlook| {
+            members += 1;
+            run += u64::from(runs(outlook));
+            cached += u64::from(word(outlook) == "cached");
+            // Why some run says more than why others do not.
+            if runs(outlook) && run == 1 {
+                first = why(outlook);
+            }
+        };
+        let mut row = |id: String, outlook: &Outlook| {
+            if detail {
+                table.row([id, word(outlook).into(), why(outlook)]);
+            }
+        };
+        add(outlook);
+        row(instance.id(), outlook);
+        while let Some((instance, outlook)) = outlooks.next_if(|(next, _)| next.step().name == *step) {
+            add(outlook);
+            row(instance.id(), outlook);
+        }
+        if !detail {
+            table.row([step.clone(), members.to_string(), cached.to_string(), run.to_string(), first]);
+        }
+        total += members;
+        running += run;
+    }
+    let head = format!("{STRONG}plan{STRONG:#} of {}: {}", forecast.plan().workflow.name, count(total, "instance"));
+    let end = match running {
+        0 => "nothing to run".to_owned(),
+        some if detail => format!("{some} to run"),
+        some => format!("{some} to run {FAINT}(each of them: -v){FAINT:#}"),
+    };
+    format!("{head}, {end}\n{}", table.render())
 }

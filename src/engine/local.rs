@@ -4,11 +4,12 @@
 //! scheduler, and does at once what it asks for. A job that ends so finds its next one without waking anybody.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use mlctl_core::action::{StepFailure, Task};
 use mlctl_core::digest::Digest;
 use mlctl_core::event::{Outcome, Reason, Recorded};
 use mlctl_core::graph::InstanceIx;
@@ -38,8 +39,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) project: &'a Path,
     /// Holds the working directories of this run.
     pub(crate) work: PathBuf,
-    /// Environments, ready to use, by name.
-    pub(crate) environments: BTreeMap<String, Realised>,
+    /// Makes an environment ready to use: cheap for one that is.
+    pub(crate) environment: &'a (dyn Fn(&str) -> Result<Realised, CommandError> + Sync),
     /// The values of secrets.
     pub(crate) secrets: Secrets,
     /// Whether steps are confined in what they may write.
@@ -124,10 +125,11 @@ impl<'a> LocalRun<'a> {
     fn work(&self) {
         let mut finished = None;
         while let Some((ix, attempt)) = self.next(finished.take()) {
-            let (task, place) = self.prepare(ix, attempt);
-            let mut started = || self.tell(Input::Started { ix, attempt });
-            let report = self.around.executor.run(&task, &place, &self.around.cancel, &mut started);
-            finished = Some(Input::Finished { ix, attempt, result: report.result });
+            let result = self.prepare(ix, attempt).and_then(|(task, place)| {
+                let mut started = || self.tell(Input::Started { ix, attempt });
+                self.around.executor.run(&task, &place, &self.around.cancel, &mut started).result
+            });
+            finished = Some(Input::Finished { ix, attempt, result });
         }
     }
 
@@ -148,11 +150,13 @@ impl<'a> LocalRun<'a> {
         }
     }
 
-    fn prepare(&self, ix: InstanceIx, attempt: u32) -> (mlctl_core::action::Task, Place) {
+    fn prepare(&self, ix: InstanceIx, attempt: u32) -> Result<(Task, Place), StepFailure> {
+        let name = self.lock().scheduler.instance(ix).step().environment.clone();
+        let environment = name.map(|name| (self.around.environment)(&name)).transpose();
+        let environment = environment.map_err(|error| StepFailure::Executor { reason: error.to_string() })?;
         let shared = self.lock();
         let task = shared.scheduler.task(ix, attempt);
         let step = shared.scheduler.instance(ix).step();
-        let environment = step.environment.as_ref().and_then(|name| self.around.environments.get(name));
         let root = self.around.store.root();
         // Whoever computes the same goes on where another was killed.
         let checkpoint = task
@@ -161,7 +165,7 @@ impl<'a> LocalRun<'a> {
         let place = Place {
             work: self.around.work.clone(),
             log: shared.writer.log_path(&task.instance, attempt),
-            environment: environment.cloned().unwrap_or_default(),
+            environment: environment.unwrap_or_default(),
             secrets: self.around.secrets.of(step),
             caches: root.join("caches"),
             checkpoint: root.join("checkpoints").join(checkpoint.to_hex()),
@@ -169,7 +173,7 @@ impl<'a> LocalRun<'a> {
             grace: GRACE,
             components: shared.scheduler.components(ix),
         };
-        (task, place)
+        Ok((task, place))
     }
 
     /// Watches the clock, signals, and who asks for the end; draws.

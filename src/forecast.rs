@@ -1,0 +1,81 @@
+//! What a run would do now: the plan against the store.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use mlctl_core::action::{ActionResult, Artifact};
+use mlctl_core::digest::Digest;
+use mlctl_core::forecast::{Forecast, Known, Outlook, forecast};
+use mlctl_core::plan::Plan;
+use mlctl_core::scheduler::Facts;
+use mlctl_exec::sources::Inputs;
+use mlctl_exec::store::Store;
+
+use crate::environment;
+use crate::error::CommandError;
+use crate::lock::{self, Lock, Mode, Wanted};
+use crate::prepare::{self, Asked, Files};
+use crate::session::{self, Session};
+
+/// What is stored here.
+pub(crate) struct Stored<'a> {
+    /// Results.
+    pub(crate) store: &'a Store,
+    /// The project's files.
+    pub(crate) inputs: &'a Inputs,
+}
+
+impl Known for Stored<'_> {
+    fn result(&mut self, key: &Digest) -> Option<Arc<ActionResult>> {
+        self.store.lookup(key).map(|entry| entry.result)
+    }
+
+    fn entries(&mut self, directory: &Artifact) -> Result<Vec<String>, String> {
+        let manifest = self.store.manifest(&directory.digest).map_err(|error| error.to_string())?;
+        Ok(manifest.names().into_iter().map(str::to_owned).collect())
+    }
+
+    fn entry(&mut self, directory: &Artifact, path: &str) -> Result<Artifact, String> {
+        self.store.sub(directory, path).map_err(|error| error.to_string())
+    }
+
+    fn file(&mut self, path: &str) -> Result<Artifact, String> {
+        self.inputs.digest(path).map_err(|error| error.to_string())
+    }
+}
+
+/// What a run would do now. Writes nothing but caches, reaches no network: an environment that is not locked yet has no
+/// realisation, and its steps no key. `locked` makes that an error.
+pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Forecast, CommandError> {
+    let project = session.project()?;
+    session.ui.diags(&project.source, &project.warnings);
+    let context = session.context(&project)?;
+    let plan = prepare::plan(&project, &context, asked)?;
+    prepare::check_capabilities(&project, &context, &plan)?;
+    let store = session::open_store()?;
+    let files = Files::look(&project.root)?;
+    let inputs = prepare::inputs(&project, &plan, |path| files.inputs.digest(path))?;
+    let trees = prepare::sources(&project, &plan, &files)?;
+    files.save();
+    let of = lock::Project { root: &project.root, spec: &project.source, workflow: &project.workflow, store: &store };
+    let wanted = Wanted::by(prepare::steps(&plan));
+    if locked {
+        lock::ensure(of, &wanted, Mode::Frozen, &|_| {})?;
+    }
+    let lock = Lock::read(&project.root)?;
+    let is_current = |name: &&str| {
+        let wanted = Wanted { environments: BTreeSet::from([*name]), ..Wanted::default() };
+        lock::ensure(of, &wanted, Mode::Frozen, &|_| {}).is_ok()
+    };
+    let names = wanted.environments.iter().copied().filter(is_current);
+    let realisations = environment::realisations(&project.workflow, &project.source, &lock, names)?;
+    let facts = prepare::facts((&project, &context, &plan), &trees, &realisations, inputs, &lock)?;
+    Ok(forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs }))
+}
+
+/// The environments in which something would run now: only these must be ready.
+pub(crate) fn environments_that_run(plan: &Plan, facts: &Facts, known: &mut Stored<'_>) -> BTreeSet<String> {
+    let forecast = forecast(plan.clone(), facts.clone(), known);
+    let running = forecast.iter().filter(|(_, outlook)| matches!(outlook, Outlook::Runs(_)));
+    running.filter_map(|(instance, _)| instance.step().environment.clone()).collect()
+}
