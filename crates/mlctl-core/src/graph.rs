@@ -38,8 +38,10 @@ pub enum Dep {
 }
 
 /// The instances that one reference gathers, in matrix order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Group {
+    /// Their step.
+    pub step: StepIx,
     /// Those known.
     pub members: Vec<InstanceIx>,
     /// Whether more may come: the step has not expanded yet.
@@ -195,6 +197,14 @@ impl Graph {
         &self.steps[step.0 as usize].axes
     }
 
+    /// The instance that stands for all of a step's as long as they are not known, or in the end.
+    pub fn placeholder(&self, step: StepIx) -> Option<InstanceIx> {
+        match self.members(step) {
+            Members::Unknown(placeholder) | Members::StoodIn(placeholder) => Some(placeholder),
+            Members::Known { .. } | Members::Absent => None,
+        }
+    }
+
     /// The values of an instance on its step's axes; none for a placeholder.
     pub fn coords(&self, instance: InstanceIx) -> &[ValueIx] {
         let (step, row) = self.instances[instance.0 as usize];
@@ -304,7 +314,7 @@ impl Graph {
                     continue;
                 }
                 _ => {
-                    let group = new_group(&mut self.groups, false);
+                    let group = new_group(&mut self.groups, producer, false);
                     index.insert(key.as_slice().into(), Dep::Group(group));
                     group
                 }
@@ -333,7 +343,7 @@ impl Graph {
         }
         match node.members {
             Members::Unknown(_) => {
-                let group = Dep::Group(new_group(&mut self.groups, true));
+                let group = Dep::Group(new_group(&mut self.groups, edge.producer, true));
                 index.insert(key.into(), group);
                 group
             }
@@ -433,8 +443,8 @@ impl Graph {
     }
 }
 
-fn new_group(groups: &mut Vec<Group>, open: bool) -> GroupIx {
+fn new_group(groups: &mut Vec<Group>, step: StepIx, open: bool) -> GroupIx {
     let group = GroupIx(u32::try_from(groups.len()).unwrap_or(u32::MAX));
-    groups.push(Group { members: Vec::new(), open });
+    groups.push(Group { step, members: Vec::new(), open });
     group
 }

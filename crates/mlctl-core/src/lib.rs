@@ -9,6 +9,7 @@ pub mod context;
 pub mod diag;
 pub mod digest;
 pub mod event;
+pub mod forecast;
 pub mod gate;
 pub mod graph;
 pub mod key;

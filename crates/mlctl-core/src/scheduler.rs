@@ -345,6 +345,11 @@ impl<'a> Instance<'a> {
         }
     }
 
+    /// Why it was skipped or cancelled, or whether its failure is allowed.
+    pub fn reason(&self) -> Option<Reason> {
+        self.scheduler.reason(self.scheduler.node(self.ix).cause)
+    }
+
     /// Its key, where it has one and it is known.
     pub fn key(&self) -> Option<Digest> {
         self.scheduler.node(self.ix).key
@@ -432,7 +437,10 @@ impl Scheduler {
 
     /// The instances known by now, in plan order, and the placeholders that ended as such.
     pub fn instances(&self) -> impl Iterator<Item = Instance<'_>> {
-        self.plan.needed().flat_map(|step| self.members(step)).map(|ix| self.instance(ix))
+        let graph = &self.plan.graph;
+        let ended = |ix: &InstanceIx| matches!(self.node(*ix).state, State::Finished(_));
+        let of = move |step| graph.placeholder(step).filter(ended).into_iter().chain(graph.instances_of(step));
+        self.plan.needed().flat_map(of).map(|ix| self.instance(ix))
     }
 
     /// The task of an attempt that was launched.

@@ -1,6 +1,7 @@
 //! The actions of instances: their keys and components.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::inputs::{Unbound, file_digest};
 use super::{Facts, Scheduler, task};
@@ -22,6 +23,18 @@ pub enum NoKey {
     RunId,
     /// The realisation of its environment is not known.
     EnvironmentUnknown(Option<String>),
+}
+
+impl fmt::Display for NoKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finally => f.write_str("a `finally` step is never cached"),
+            Self::CacheOff => f.write_str("never cached: `cache = false`"),
+            Self::RunId => f.write_str("never cached: it names `run.id`"),
+            Self::EnvironmentUnknown(Some(name)) => write!(f, "environment `{name}` is not locked"),
+            Self::EnvironmentUnknown(None) => f.write_str("this machine is not known"),
+        }
+    }
 }
 
 /// What the actions of a step's instances have in common.

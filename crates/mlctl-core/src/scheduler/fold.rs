@@ -7,7 +7,7 @@ use crate::action::{ActionResult, StepFailure};
 use crate::condition::{self, EvalError};
 use crate::event::{Event, Outcome, Reason, Status};
 use crate::gate::{Decision, Need, Summary, Upstream, gate};
-use crate::graph::{Dep, GroupIx, InstanceIx, Members};
+use crate::graph::{Dep, GroupIx, InstanceIx};
 use crate::plan::{Origin, matrix};
 use crate::value::Value;
 use crate::workflow::{Expr, StepIx};
@@ -215,7 +215,8 @@ impl Scheduler {
         }
     }
 
-    fn upstream(&self, ix: InstanceIx) -> Option<Upstream> {
+    /// How an instance that has ended counts for what depends on it.
+    pub(crate) fn upstream(&self, ix: InstanceIx) -> Option<Upstream> {
         let node = self.node(ix);
         let State::Finished(status) = node.state else { return None };
         Some(match status {
@@ -356,7 +357,7 @@ impl Scheduler {
         }
     }
 
-    fn reason(&self, cause: Cause) -> Option<Reason> {
+    pub(super) fn reason(&self, cause: Cause) -> Option<Reason> {
         let id = |ix: InstanceIx| self.plan.graph.id(ix);
         Some(match cause {
             Cause::None => return None,
@@ -386,14 +387,5 @@ impl Scheduler {
             }
         }
         outcome
-    }
-
-    /// The instances of a step, or the placeholder that stands for it.
-    pub(super) fn members(&self, step: StepIx) -> impl Iterator<Item = InstanceIx> + use<> {
-        let placeholder = match self.plan.graph.members(step) {
-            Members::StoodIn(placeholder) => Some(placeholder),
-            _ => None,
-        };
-        placeholder.into_iter().chain(self.plan.graph.instances_of(step))
     }
 }
