@@ -95,9 +95,8 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         fail_fast: how.fail_fast,
     };
     let executor = Executor::new(store.clone()).guarded_by(Warden::this_program());
-    let environment = |name: &str| {
-        environment::realise(&ready.realisations[name], &project.root, store.root(), &|_| {})
-    };
+    let environment =
+        |name: &str| environment::realise(&ready.realisations[name], &project.root, store.root(), &|_| {});
     let around = Surroundings {
         executor: &executor,
         store: &store,
