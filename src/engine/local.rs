@@ -165,6 +165,7 @@ impl<'a> LocalRun<'a> {
         let place = Place {
             work: self.around.work.clone(),
             log: shared.writer.log_path(&task.instance, attempt),
+            partial: Some(self.around.work.with_file_name("partial").join(format!("{}.{attempt}", task.instance))),
             environment: environment.unwrap_or_default(),
             secrets: self.around.secrets.of(step),
             caches: root.join("caches"),

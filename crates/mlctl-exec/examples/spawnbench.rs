@@ -141,6 +141,7 @@ fn place(directory: &Path, step: u32) -> Place {
     Place {
         work: directory.join("store/runs/bench/s"),
         log: directory.join(format!("logs/{step}.log")),
+        partial: None,
         environment: Realised::default(),
         secrets: BTreeMap::new(),
         caches: directory.join("store/caches"),

@@ -44,6 +44,9 @@ pub struct Place {
     pub work: PathBuf,
     /// The attempt's log: made if missing, appended to.
     pub log: PathBuf,
+    /// Where the outputs that a failed attempt leaves are moved, each by its name, on the file system of `work`;
+    /// `None`: they are removed.
+    pub partial: Option<PathBuf>,
     /// The step's environment.
     pub environment: Realised,
     /// The values of the task's secrets.
@@ -123,11 +126,18 @@ impl Executor {
         let result = attempt.run(started);
         let Attempt { slot, millis, dirty, .. } = attempt;
         if dirty || result.is_err() {
-            slot.discard();
+            self.slots.discard(slot);
         } else {
             self.slots.give_back(slot);
         }
         Report { result: result.map_err(|failure| without_secrets(failure, place)), millis }
+    }
+}
+
+/// The last to go takes with it what escaped from its attempts: nothing else can be in other sessions below us.
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.families.disown();
     }
 }
 
@@ -151,13 +161,16 @@ impl Attempt<'_> {
         let paths = inputs::place(task, &executor.store, &self.slot.bundle)?;
         let env = environ::build(task, place, &self.slot.bundle, &paths, &executor.passed, &nonce)?;
         let argv = task.command.iter().map(|argument| render::template(argument, &paths)).collect();
-        self.exec(Invocation { argv, env }, nonce, started)?;
+        let ended = self.exec(Invocation { argv, env }, nonce, started);
         let bundle = &self.slot.bundle;
         if !bundle.is_intact() {
             return Err(StepFailure::Executor { reason: "the step replaced its own directories".to_owned() });
         }
-        let result = outputs::collect(task, place, &executor.store, bundle, &paths, self.millis)?;
-        self.record(Arc::new(result))
+        let result = ended.and_then(|()| outputs::collect(task, place, &executor.store, bundle, &paths, self.millis));
+        if let (Err(_), Some(partial)) = (&result, &place.partial) {
+            outputs::keep(task, bundle, &paths, partial);
+        }
+        self.record(Arc::new(result?))
     }
 
     /// Of two that computed the same, the first one's result counts: what comes after then has one input, not two.

@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,9 @@ pub(crate) const NONCE: &str = "MLCTL_NONCE";
 /// How long killed processes get to disappear: a process in uninterruptible sleep must not block the run for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How many [`Families`] this process has.
+static LIVING: AtomicUsize = AtomicUsize::new(0);
+
 /// What all attempts of this process share.
 #[derive(Debug)]
 pub(crate) struct Families {
@@ -34,6 +37,7 @@ pub(crate) struct Families {
 impl Families {
     /// Makes this process the one that inherits its steps' orphans.
     pub(crate) fn adopt() -> Self {
+        LIVING.fetch_add(1, Ordering::AcqRel);
         let me = getpid();
         // Fails on kernels before 3.4 only; the group is then all that is found.
         let _ = set_child_subreaper(Some(me));
@@ -46,15 +50,62 @@ impl Families {
         self.warden.store(warden.as_raw_nonzero().get(), Ordering::Relaxed);
     }
 
-    fn adopted(&self) -> Vec<Pid> {
-        let Some(file) = &self.children else { return Vec::new() };
-        let mut text = Vec::new();
-        let mut part = [0; 1024];
-        while let Ok(length @ 1..) = file.read_at(&mut part, text.len() as u64) {
-            text.extend_from_slice(&part[..length]);
+    /// Kills what is in other sessions, unless somebody else of this process still has attempts: a process that took
+    /// off its nonce cannot be told apart from theirs.
+    pub(crate) fn disown(&self) {
+        if LIVING.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
         }
+        let session = getsid(None).ok();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let strangers = self.adopted().into_iter().filter(|pid| getsid(Some(*pid)).ok() != session);
+            let killed = strangers.filter(|pid| kill_process(*pid, Signal::KILL).is_ok()).collect::<Vec<_>>();
+            if killed.is_empty() || Instant::now() > deadline {
+                return;
+            }
+            await_death(&killed, deadline);
+        }
+    }
+
+    /// All children of the main thread but the warden.
+    fn adopted(&self) -> Vec<Pid> {
         let warden = self.warden.load(Ordering::Relaxed);
-        pids(&text).filter(|pid| pid.as_raw_nonzero().get() != warden).collect()
+        let all = self.children.as_ref().map_or_else(children_by_scan, children_by_list);
+        all.into_iter().filter(|pid| pid.as_raw_nonzero().get() != warden).collect()
+    }
+}
+
+fn children_by_list(list: &File) -> Vec<Pid> {
+    let mut text = Vec::new();
+    let mut part = [0; 1024];
+    while let Ok(length @ 1..) = list.read_at(&mut part, text.len() as u64) {
+        text.extend_from_slice(&part[..length]);
+    }
+    pids(&text).collect()
+}
+
+/// On a kernel without such lists: all that name us as their parent.
+fn children_by_scan() -> Vec<Pid> {
+    let me = getpid().as_raw_nonzero().to_string();
+    let is_ours = |pid: &Pid| {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)) == Some(&*me)
+    };
+    let names = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| Pid::from_raw(name.to_str()?.parse().ok()?)).filter(is_ours).collect()
+}
+
+/// Waits until they are dead, and reaps them.
+fn await_death(pids: &[Pid], deadline: Instant) {
+    let lives = |pid: &Pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None));
+    let mut living = pids.to_vec();
+    loop {
+        living.retain(lives);
+        if living.is_empty() || Instant::now() > deadline {
+            return;
+        }
+        sleep(Duration::from_millis(1));
     }
 }
 
@@ -111,11 +162,7 @@ impl Family {
             left_some = true;
             self.kill(group);
             // What they started becomes ours when they are gone: the next round finds it.
-            while Instant::now() < deadline
-                && orphans.iter().any(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)))
-            {
-                sleep(Duration::from_millis(1));
-            }
+            await_death(&orphans, deadline);
         }
     }
 

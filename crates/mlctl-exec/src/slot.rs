@@ -3,7 +3,7 @@
 
 mod tree;
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,9 @@ use crate::bundle::Bundle;
 use crate::spawn::Starter;
 use crate::store::{Store, remove_tree};
 use tree::Tree;
+
+/// As many slots are kept that nobody uses, or twice as many as ever were in use at once.
+const KEPT: usize = 16;
 
 /// A bundle with sources, for one attempt at a time.
 #[derive(Debug)]
@@ -33,10 +36,18 @@ pub(crate) struct Slot {
 
 impl Slot {
     fn make(store: &Store, (number, bundle): (u64, Bundle), known: (PathBuf, Digest)) -> io::Result<Self> {
-        let sources = store.manifest(&known.1).map_err(io::Error::other)?;
-        store.checkout(&sources, &bundle.work).map_err(io::Error::other)?;
-        let pristine = Tree::record(&bundle.work)?;
-        Ok(Self { bundle, known, number, starter: Starter::default(), pristine })
+        let fill = || {
+            let sources = store.manifest(&known.1).map_err(io::Error::other)?;
+            store.checkout(&sources, &bundle.work).map_err(io::Error::other)?;
+            Tree::record(&bundle.work)
+        };
+        match fill() {
+            Ok(pristine) => Ok(Self { bundle, known, number, starter: Starter::default(), pristine }),
+            Err(error) => {
+                let _ = remove_tree(&bundle.root);
+                Err(error)
+            }
+        }
     }
 
     /// Undoes what an attempt did. `false`: that is not possible, make a new one.
@@ -47,27 +58,45 @@ impl Slot {
     }
 
     /// Removes it, as far as that is possible: its name is never used again.
-    pub(crate) fn discard(self) {
+    fn remove(self) {
         let _ = remove_tree(&self.bundle.root);
     }
 }
 
-/// The slots that nobody uses now.
+/// All slots of an executor.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    idle: Mutex<HashMap<(PathBuf, Digest), Vec<Slot>>>,
+    pool: Mutex<Pool>,
     /// The number of the next one: its name.
     next: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Pool {
+    /// Those that nobody uses now, the one longest unused first.
+    idle: VecDeque<Slot>,
+    used: usize,
+    most_used: usize,
+}
+
 impl Slots {
-    /// A slot with `sources` below `directory`.
+    /// A slot with `sources` below `directory`. It has to come back, by [`Slots::give_back`] or [`Slots::discard`].
     pub(crate) fn take(&self, store: &Store, directory: &Path, sources: Digest) -> io::Result<Slot> {
-        let known = (directory.to_owned(), sources);
-        if let Some(slot) = self.idle().get_mut(&known).and_then(Vec::pop) {
-            return Ok(slot);
-        }
-        Slot::make(store, self.new_bundle(directory)?, known)
+        let mut pool = self.pool();
+        let fits = |slot: &Slot| slot.known.1 == sources && slot.known.0 == directory;
+        let found = pool.idle.iter().rposition(fits).and_then(|at| pool.idle.remove(at));
+        let slot = match found {
+            Some(slot) => slot,
+            None => {
+                drop(pool);
+                let slot = Slot::make(store, self.new_bundle(directory)?, (directory.to_owned(), sources))?;
+                pool = self.pool();
+                slot
+            }
+        };
+        pool.used += 1;
+        pool.most_used = pool.most_used.max(pool.used);
+        Ok(slot)
     }
 
     /// An empty bundle with a name that was never used before.
@@ -85,16 +114,27 @@ impl Slots {
         }
     }
 
-    /// Resets `slot` for the next attempt.
+    /// Resets `slot` for the next attempt. What may not be used again is removed.
     pub(crate) fn give_back(&self, slot: Slot) {
-        if slot.reset() {
-            self.idle().entry(slot.known.clone()).or_default().push(slot);
-        } else {
-            slot.discard();
+        if !slot.reset() {
+            return self.discard(slot);
         }
+        let mut pool = self.pool();
+        pool.used -= 1;
+        pool.idle.push_back(slot);
+        let kept = KEPT.max(2 * pool.most_used);
+        let surplus = if pool.idle.len() > kept { pool.idle.pop_front() } else { None };
+        drop(pool);
+        surplus.into_iter().for_each(Slot::remove);
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, HashMap<(PathBuf, Digest), Vec<Slot>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Removes `slot`, of which nobody can tell what still happens in it.
+    pub(crate) fn discard(&self, slot: Slot) {
+        self.pool().used -= 1;
+        slot.remove();
+    }
+
+    fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

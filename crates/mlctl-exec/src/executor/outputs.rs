@@ -25,23 +25,20 @@ pub(crate) fn collect(
 ) -> Result<ActionResult, StepFailure> {
     let mut result = ActionResult { millis, ..ActionResult::default() };
     let bad = |output: &str, reason| StepFailure::BadOutput { output: output.to_owned(), reason };
-    for (name, output) in &task.outputs {
-        let Some(path) = paths.outputs.get(name.as_str()) else { continue };
+    // All are looked at before any is taken: what is good of a bad attempt is kept together.
+    let found = written(task, paths).map(|(name, output, path)| {
+        check(path, output, bundle).map(|found| (name, output, path, found)).map_err(|reason| bad(name, reason))
+    });
+    for (name, output, path, found) in found.collect::<Result<Vec<_>, _>>()? {
         match &output.value {
             None => {
-                let artifact = check(path, output, bundle)
-                    .and_then(|_| store.put_output(path).map_err(|error| super::chain(&error)))
-                    .map_err(|reason| bad(name, reason))?;
-                result.artifacts.insert(name.clone(), artifact);
+                let put = store.put_output(path).map_err(|error| bad(name, super::chain(&error)))?;
+                result.artifacts.insert(name.to_owned(), put);
             }
-            Some(TaskValue { ty, from: None }) => {
-                let value = check(path, output, bundle)
-                    .and_then(|found| read_value(path, &found))
-                    .and_then(|text| value::from_text(*ty, &text))
-                    .map_err(|reason| bad(name, reason))?;
-                result.values.insert(name.clone(), value);
+            Some(TaskValue { ty, .. }) => {
+                let value = read_value(path, &found).and_then(|text| value::from_text(*ty, &text));
+                result.values.insert(name.to_owned(), value.map_err(|reason| bad(name, reason))?);
             }
-            Some(TaskValue { from: Some(_), .. }) => {}
         }
     }
     for (name, output) in &task.outputs {
@@ -54,6 +51,23 @@ pub(crate) fn collect(
     }
     refuse_secrets(place, &result)?;
     Ok(result)
+}
+
+/// Moves what a failed attempt left of its artifacts to `kept`, for people to look at. What cannot be moved is lost
+/// with the rest of the bundle.
+pub(crate) fn keep(task: &Task, bundle: &Bundle, paths: &Paths, kept: &Path) {
+    let artifacts = written(task, paths).filter(|(_, output, _)| output.value.is_none());
+    let good = artifacts.filter(|(_, output, path)| check(path, output, bundle).is_ok());
+    for (name, _, path) in good {
+        let _ = fs::create_dir_all(kept).and_then(|()| fs::rename(path, kept.join(name)));
+    }
+}
+
+/// The outputs that the command itself writes, and where.
+fn written<'a>(task: &'a Task, paths: &'a Paths) -> impl Iterator<Item = (&'a str, &'a TaskOutput, &'a Path)> {
+    let outputs =
+        task.outputs.iter().filter(|(_, output)| !matches!(&output.value, Some(value) if value.from.is_some()));
+    outputs.filter_map(|(name, output)| Some((name.as_str(), output, paths.outputs.get(name.as_str())?.as_path())))
 }
 
 /// What is at `path`, if it is what an output may be and really is inside the bundle.

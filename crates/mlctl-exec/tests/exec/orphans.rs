@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use mlctl_core::action::Task;
 use mlctl_exec::job::{Job, REPORT, TASK};
 
 use crate::support::{Bench, Builder, WARDEN, script};
@@ -80,14 +81,25 @@ fn the_dead_are_reaped() {
     assert_eq!(children.split_whitespace().find(mine), None);
 }
 
-/// Runs `text` by `mlctl-exec`, kills that with -9, and gives the ids that the step wrote.
-fn kill_the_executor(bench: &Bench, text: &str) -> Vec<String> {
+/// A job on disk.
+struct Written {
+    directory: PathBuf,
+    log: PathBuf,
+}
+
+fn write_job(bench: &Bench, task: Task) -> Written {
     let directory = bench.path("bundle");
     fs::create_dir(&directory).unwrap();
     let place = bench.place();
     let log = place.log.clone();
-    let job = Job { task: script(bench, text), place, store: bench.path("store") };
+    let job = Job { task, place, store: bench.path("store") };
     fs::write(directory.join(TASK), serde_json::to_vec(&job).unwrap()).unwrap();
+    Written { directory, log }
+}
+
+/// Runs `text` by `mlctl-exec`, kills that with -9, and gives the ids that the step wrote.
+fn kill_the_executor(bench: &Bench, text: &str) -> Vec<String> {
+    let Written { directory, log } = write_job(bench, script(bench, text));
     let mut executor = Command::new(WARDEN).arg(&directory).stdin(Stdio::null()).process_group(0).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while !fs::read_to_string(&log).is_ok_and(|text| text.contains("ready")) {
@@ -120,17 +132,42 @@ fn the_wardens_limit_is_an_empty_environment_in_another_session() {
 }
 
 #[test]
+fn what_escaped_ends_with_the_executor() {
+    let bench = Bench::new();
+    let job = write_job(&bench, script(&bench, "env -i setsid sh -c 'echo $$; exec /bin/sleep 65' & sleep 0.2"));
+    assert!(Command::new(WARDEN).arg(&job.directory).status().unwrap().success());
+    let pids = pids(&fs::read_to_string(&job.log).unwrap());
+    assert_eq!(pids.len(), 1);
+    assert!(all_die(&pids, Duration::from_secs(3)), "{pids:?}");
+}
+
+/// A fork would copy the page tables of mlctl for every step: see `spawn`.
+#[test]
+fn a_static_binary_starts_commands_without_a_fork() {
+    if !Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return;
+    }
+    let bench = Bench::new();
+    let Written { directory, .. } = write_job(&bench, script(&bench, "exec true"));
+    let trace = bench.path("trace");
+    let arguments = ["-f", "-e", "trace=clone,clone3,fork,vfork,execve", "-o"];
+    let status = Command::new("strace").args(arguments).arg(&trace).arg(WARDEN).arg(&directory).status().unwrap();
+    assert!(status.success());
+    let trace = fs::read_to_string(trace).unwrap();
+    let made = |line: &&str| line.contains("clone") && !line.contains("CLONE_THREAD") && !line.contains("resumed");
+    let processes: Vec<&str> = trace.lines().filter(made).collect();
+    assert_eq!(processes.len(), 2, "the warden and the command: {trace}");
+    assert!(processes.iter().all(|line| line.contains("CLONE_VM|CLONE_VFORK")), "{trace}");
+}
+
+#[test]
 fn a_bundle_on_disk_gives_a_report() {
     let bench = Bench::new();
-    let directory = bench.path("bundle");
-    fs::create_dir(&directory).unwrap();
-    let task = script(&bench, "echo x > $MLCTL_OUTPUT_X").output("x");
-    let job = Job { task, place: bench.place(), store: bench.path("store") };
-    fs::write(directory.join(TASK), serde_json::to_vec(&job).unwrap()).unwrap();
+    let Written { directory, .. } = write_job(&bench, script(&bench, "echo x > $MLCTL_OUTPUT_X").output("x"));
     let status = Command::new(WARDEN).arg(&directory).status().unwrap();
     assert!(status.success());
     let report: mlctl_exec::Report = serde_json::from_slice(&fs::read(directory.join(REPORT)).unwrap()).unwrap();
     let artifact = report.result.unwrap().artifacts["x"];
     assert_eq!(fs::read(bench.store.object_path(&artifact)).unwrap(), b"x\n");
-    assert!(!Path::new(&directory).join("report.json.partial").exists());
+    assert!(!directory.join("report.json.partial").exists());
 }

@@ -48,6 +48,7 @@ impl Bench {
         Place {
             work: self.path("store/runs/r/s"),
             log: self.path(&format!("logs/{number}.log")),
+            partial: None,
             environment: Realised::default(),
             secrets: BTreeMap::new(),
             caches: self.path("store/caches"),
