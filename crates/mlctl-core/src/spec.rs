@@ -82,7 +82,7 @@ pub fn parse_contexts(source: &Source, level: Level) -> Result<IndexMap<String, 
 fn toml(source: &Source) -> Result<DeValue<'_>, Vec<Diag>> {
     if source.text.len() > MAX_BYTES {
         let message = format!("the file has {} bytes, more than {MAX_BYTES}", source.text.len());
-        return Err(vec![Diag::error("too-large", Span::default(), message)]);
+        return Err(vec![Diag::error("file-too-large", Span::default(), message)]);
     }
     let (table, errors) = DeTable::parse_recoverable(&source.text);
     let table = table.into_inner();

@@ -154,16 +154,16 @@ fn secret<'t>(reader: &mut Reader<'t>, table: Field<'t>, level: Level) -> Option
     if reader.found() != before {
         return None;
     }
+    if let (None, Some((_, span))) = (&name, &key) {
+        reader.error("key-without-secret", *span, "`key` is for a Kubernetes Secret: `secret` is missing");
+        return None;
+    }
     match (places.as_slice(), from, name, key) {
-        ([_], Some(from), None, None) => Some(from),
+        ([_], Some(from), None, _) => Some(from),
         ([_], None, Some(secret), Some((key, _))) => Some(SecretFrom::Kubernetes { secret, key }),
         ([_], None, Some(_), None) => {
             let message = format!("secret {} names no key of the Kubernetes Secret", quote(table.name));
             reader.push(Diag::error("secret-without-key", table.span, message).help("add `key = \"...\"`"));
-            None
-        }
-        ([_], Some(_), _, Some((_, span))) => {
-            reader.error("key-without-secret", span, "`key` is for a Kubernetes Secret: `secret` is missing");
             None
         }
         ([first, second, ..], ..) => {
