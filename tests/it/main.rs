@@ -5,6 +5,8 @@
 mod cli;
 mod completion;
 mod docs;
+mod downloads;
+mod environments;
 mod lock;
 mod support;
 mod wheels;

@@ -58,6 +58,11 @@ impl Project {
         self.dir.path().join("home")
     }
 
+    /// The store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
     /// Writes a file of the project.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.root().join(name);
@@ -70,7 +75,7 @@ impl Project {
         let mut command = Command::new(program);
         command.current_dir(self.root()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", self.home()).env("MLCTL_STORE", self.dir.path().join("store"));
+        command.env("HOME", self.home()).env("MLCTL_STORE", self.store());
         command
     }
 
