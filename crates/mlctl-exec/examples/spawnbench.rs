@@ -19,7 +19,7 @@ use mlctl_core::action::{CONTRACT, Task, TaskOutput};
 use mlctl_core::digest::Digest;
 use mlctl_core::template::{Piece, Template};
 use mlctl_core::workflow::Resources;
-use mlctl_exec::manifest::Manifest;
+use mlctl_exec::sources::Snapshot;
 use mlctl_exec::store::Store;
 use mlctl_exec::{Cancel, Executor, Place, Realised, Warden, warden};
 
@@ -87,10 +87,10 @@ fn ninja(directory: &Path) -> Cost {
 
 fn attempts(directory: &Path) -> Cost {
     let store = Arc::new(Store::open(&directory.join("store")).unwrap());
-    let sources = Manifest::new(Vec::new()).unwrap().encode();
-    let digest = Digest::of(&sources);
-    let hex = digest.to_hex();
-    fs::write(store.root().join(format!("objects/{}/{hex}.m", &hex[..2])), sources).unwrap();
+    let project = directory.join("project");
+    fs::create_dir_all(&project).unwrap();
+    let tree = Snapshot::take(&project, &directory.join("stamps")).unwrap().tree(None, &[]).unwrap();
+    store.put_sources(&tree).unwrap();
     let next = AtomicU32::new(0);
     measure(|| {
         let executor = Executor::new(store).guarded_by(Warden::this_program());
@@ -103,7 +103,8 @@ fn attempts(directory: &Path) -> Cost {
                         if step >= STEPS {
                             return;
                         }
-                        let report = executor.run(&task(step, digest), &place(directory, step), &cancel, &mut || {});
+                        let report =
+                            executor.run(&task(step, tree.digest), &place(directory, step), &cancel, &mut || {});
                         report.result.unwrap();
                     }
                 });

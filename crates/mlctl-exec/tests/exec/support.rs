@@ -12,7 +12,7 @@ use mlctl_core::digest::Digest;
 use mlctl_core::template::{Piece, Template};
 use mlctl_core::value::Type;
 use mlctl_core::workflow::Resources;
-use mlctl_exec::manifest::{Entry, Manifest, Node};
+use mlctl_exec::sources::Snapshot;
 use mlctl_exec::store::Store;
 use mlctl_exec::{Cancel, Executor, Place, Realised, Report, Warden};
 
@@ -73,22 +73,16 @@ impl Bench {
 
     /// A tree of sources: path and content.
     pub(crate) fn sources(&self, files: &[(&str, &str)]) -> Digest {
-        let mut entries = Vec::new();
+        let project = tempfile::tempdir_in(self.directory.path()).unwrap();
         for (path, content) in files {
-            for (end, _) in path.match_indices('/') {
-                entries.push(Entry { path: path[..end].to_owned(), node: Node::Directory });
-            }
-            let artifact = self.store.put_bytes(content.as_bytes()).unwrap();
-            let node = Node::File { digest: artifact.digest, size: artifact.size, executable: false };
-            entries.push(Entry { path: (*path).to_owned(), node });
+            let path = project.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
         }
-        entries.sort();
-        entries.dedup();
-        let bytes = Manifest::new(entries).unwrap().encode();
-        let digest = Digest::of(&bytes);
-        let hex = digest.to_hex();
-        fs::write(self.store.root().join(format!("objects/{}/{}.m", &hex[..2], &hex)), bytes).unwrap();
-        digest
+        let snapshot = Snapshot::take(project.path(), &self.path("stamps")).unwrap();
+        let tree = snapshot.tree(None, &[]).unwrap();
+        self.store.put_sources(&tree).unwrap();
+        tree.digest
     }
 
     /// A stored file.
