@@ -217,7 +217,7 @@ pub struct OutputRef {
     pub step: StepIx,
     /// Index in the producer's `outputs`.
     pub output: usize,
-    /// Axes fixed by `[axis=value]`.
+    /// Axes fixed by `[axis=value]`; a text where only a run knows the axis's values. Values match by their text.
     pub picks: Vec<(String, Value)>,
     /// `[*]`: all values of the axes that only the producer has.
     pub gather: bool,

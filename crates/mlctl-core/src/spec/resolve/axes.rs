@@ -275,7 +275,7 @@ impl<'r, 't> Resolver<'r, 't> {
         }
     }
 
-    /// A shared axis is matched by value: each of the consumer's values must be one of the producer's.
+    /// A shared axis is matched by the text of its values, as ids are: each of the consumer's must be one of the producer's.
     pub(super) fn compare_axis(&mut self, ix: usize, producer: usize, axis: &'t str, span: Span) {
         let (Some(own), Some(theirs)) = (self.roots.of(ix), self.roots.of(producer)) else { return };
         if own == theirs || !self.compared.insert((own, theirs, axis)) {
@@ -288,11 +288,7 @@ impl<'r, 't> Resolver<'r, 't> {
         else {
             return;
         };
-        let mut missing: Vec<_> = own
-            .iter()
-            .filter(|(text, value)| theirs.get(*text) != Some(value))
-            .map(|(text, _)| text.as_str())
-            .collect();
+        let mut missing: Vec<_> = own.keys().filter(|text| !theirs.contains_key(*text)).map(String::as_str).collect();
         missing.sort_unstable();
         let Some(first) = missing.first() else { return };
         let mut known: Vec<_> = theirs.keys().map(String::as_str).collect();
