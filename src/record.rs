@@ -36,7 +36,7 @@ mod write;
 
 pub(crate) use highlights::Highlights;
 pub(crate) use read::{Follower, Run, Runs};
-pub(crate) use state::{InstanceState, Phase, RunState, Tally};
+pub(crate) use state::{InstanceState, Phase, RunState, Tally, counts};
 pub(crate) use write::RunWriter;
 
 /// `run.json`: what was asked for, and of what.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::error::CommandError;
-use crate::record::{Ended, Run};
+use crate::record::{Ended, Run, counts};
 use crate::session::Session;
 use crate::ui::table::Table;
 use crate::ui::{Format, run_view, time};
@@ -54,12 +54,12 @@ fn row(run: &Run, now: u64) -> [String; 6] {
     let until = ended.as_ref().map_or(now, |ended| ended.at);
     let tally = match &ended {
         Some(ended) => run_view::tally(&ended.tally),
-        None => run_view::tally(&run.fold().tally()),
+        None => run_view::counts(&counts(run.fold().instances.values())),
     };
     [
         run.id().to_owned(),
         super::status::outcome(ended.as_ref().map(|ended| ended.outcome)),
-        format!("{} ago", time::duration(now.saturating_sub(started))),
+        time::ago(now, started),
         time::duration(until.saturating_sub(started)),
         tally,
         super::status::command_line(&run.meta.argv, 60),
@@ -74,7 +74,7 @@ pub(super) fn report(run: &Run, ended: Option<&Ended>) -> serde_json::Value {
         "status": super::status::word(ended.map(|ended| ended.outcome)),
         "started": meta.started,
         "ended": ended.map(|ended| ended.at),
-        "instances": ended.map(|ended| ended.tally),
+        "tally": ended.map(|ended| ended.tally),
         "argv": meta.argv,
         "targets": meta.targets,
         "params": meta.params,

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::complete;
 use crate::error::CommandError;
-use crate::record::{Ended, InstanceState, Phase, Run, RunState, Tally};
+use crate::record::{Ended, InstanceState, Phase, Run, RunState, counts};
 use crate::session::Session;
 use crate::ui::style::{BUSY, ERROR, FAINT, GOOD, STRONG, WARNING};
 use crate::ui::table::Table;
@@ -64,8 +64,8 @@ pub(super) fn report(run: &Run, ended: Option<&Ended>, state: &RunState) -> serd
             "artifacts": instance.result.as_ref().map(|result| &result.artifacts),
         })
     });
-    report["instances"] = json!(state.tally());
-    report["steps"] = instances.collect();
+    report["tally"] = json!(state.tally());
+    report["instances"] = instances.collect();
     report["highlights"] = json!(ended.map(|ended| &ended.highlights));
     report
 }
@@ -75,14 +75,14 @@ fn head(run: &Run, ended: Option<&Ended>, state: &RunState) -> String {
     let meta = &run.meta;
     let until = ended.map_or(now, |ended| ended.at);
     let mut text = format!(
-        "run {STRONG}{}{STRONG:#} {}, started {} ago, {} {}\n",
+        "run {STRONG}{}{STRONG:#} {}, started {}, {} {}\n",
         run.id(),
         outcome(ended.map(|ended| ended.outcome)),
-        time::duration(now.saturating_sub(meta.started)),
+        time::ago(now, meta.started),
         if ended.is_some() { "took" } else { "runs for" },
         time::duration(until.saturating_sub(meta.started)),
     );
-    let _ = writeln!(text, "  instances  {}", run_view::tally(&state.tally()));
+    let _ = writeln!(text, "  instances  {}", run_view::counts(&counts(state.instances.values())));
     if let Some(base) = &meta.reused {
         let _ = writeln!(text, "  reused     nothing had to be done: all is as run {base} made it");
     }
@@ -134,23 +134,14 @@ pub(super) fn why(instance: &InstanceState) -> String {
 
 /// One row a step, and one each for what failed.
 fn by_step(state: &RunState) -> Table {
-    let mut steps: IndexMap<&str, (Tally, u64)> = IndexMap::new();
+    let mut steps: IndexMap<&str, Vec<&InstanceState>> = IndexMap::new();
     for (id, instance) in &state.instances {
-        let (tally, running) = steps.entry(super::select::step_of(id)).or_default();
-        tally.total += 1;
-        match instance.phase {
-            Phase::Finished(status) => tally.count(status),
-            Phase::Running | Phase::Retrying => *running += 1,
-            Phase::Pending => {}
-        }
+        steps.entry(super::select::step_of(id)).or_default().push(instance);
     }
     let mut table = Table::new(&["STEP", "INSTANCES", "STATUS"]);
-    for (step, (tally, running)) in steps {
-        let pending = tally.total - tally.done() - running;
-        let mut words = if tally.done() > 0 { vec![run_view::tally(&tally)] } else { Vec::new() };
-        words.extend((running > 0).then(|| format!("{running} running")));
-        words.extend((pending > 0).then(|| format!("{pending} pending")));
-        table.row([step.to_owned(), tally.total.to_string(), words.join(", ")]);
+    for (step, instances) in steps {
+        let number = instances.len().to_string();
+        table.row([step.to_owned(), number, run_view::counts(&counts(instances))]);
     }
     let failed = state.instances.iter().filter(|(_, instance)| instance.phase == Phase::Finished(Status::Failed));
     for (id, instance) in failed.take(LISTED) {
@@ -199,7 +190,8 @@ pub(super) fn command_line(argv: &[String], most: usize) -> String {
         let safe = |c: char| c.is_alphanumeric() || "-_./=:@,+%*[]".contains(c);
         if !word.is_empty() && word.chars().all(safe) { word.clone() } else { format!("{word:?}") }
     };
-    let line = argv.iter().map(plain).collect::<Vec<_>>().join(" ");
+    // What it was called by is of no interest, nor where it lay.
+    let line = std::iter::once("mlctl".to_owned()).chain(argv.iter().skip(1).map(plain)).collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(most) {
         Some((at, _)) => format!("{}…", &line[..at]),
         None => line,

@@ -188,7 +188,7 @@ impl Run {
         if self.meta.reused.is_some() {
             state.reuse(self.meta.started);
         } else if state.ended.is_none() && !lease::is_held(&self.dir) {
-            let at = self.last_sign_of_life();
+            let at = self.last_sign_of_life(&state);
             for event in state.interrupted() {
                 state.apply(&Recorded { at, event });
             }
@@ -250,7 +250,7 @@ impl Run {
             state.apply(&recorded);
         }
         if state.ended.is_none() {
-            let at = self.last_sign_of_life();
+            let at = self.last_sign_of_life(&state);
             let mut lines = Vec::new();
             for event in state.interrupted() {
                 let recorded = Recorded { at, event };
@@ -268,10 +268,13 @@ impl Run {
         Ok(Some(ended))
     }
 
-    /// When the dead writer was last heard of.
-    fn last_sign_of_life(&self) -> u64 {
-        let modified = fs::metadata(self.dir.join("events.jsonl")).and_then(|events| events.modified());
-        modified.map_or(self.meta.started, millis)
+    /// When the dead writer was last heard of, or one of its steps.
+    fn last_sign_of_life(&self, state: &RunState) -> u64 {
+        let logs = state.unfinished().filter(|(_, attempt)| *attempt > 0);
+        let logs = logs.map(|(instance, attempt)| self.log_path(instance, attempt));
+        let files = logs.chain([self.dir.join("events.jsonl")]);
+        let modified = files.filter_map(|file| fs::metadata(file).and_then(|file| file.modified()).ok());
+        modified.map(millis).chain([state.latest, self.meta.started]).max().unwrap_or_default()
     }
 }
 

@@ -98,6 +98,18 @@ impl Tally {
     }
 }
 
+/// How many of these are where, also of those that are not done: `2 succeeded, 1 running, 4 pending`.
+pub(crate) fn counts<'a>(instances: impl IntoIterator<Item = &'a InstanceState>) -> Vec<(u64, &'static str)> {
+    const ORDER: [&str; 8] =
+        ["succeeded", "cached", "skipped", "failed", "cancelled", "running", "retrying", "pending"];
+    let mut counts = ORDER.map(|name| (0, name));
+    for state in instances {
+        let name = state.phase.name();
+        counts.iter_mut().filter(|(_, of)| *of == name).for_each(|(number, _)| *number += 1);
+    }
+    counts.into_iter().filter(|(number, _)| *number > 0).collect()
+}
+
 /// A run as its events tell it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct RunState {
@@ -105,17 +117,20 @@ pub(crate) struct RunState {
     pub(crate) instances: IndexMap<String, InstanceState>,
     /// How it ended, and when.
     pub(crate) ended: Option<(Outcome, u64)>,
+    /// When something happened last.
+    pub(super) latest: u64,
 }
 
 impl RunState {
     /// A run of which nothing has happened yet.
     pub(crate) fn new(instances: impl IntoIterator<Item = String>) -> Self {
         let instances = instances.into_iter().map(|id| (id, InstanceState::default())).collect();
-        Self { instances, ended: None }
+        Self { instances, ..Self::default() }
     }
 
     /// Takes in what happened.
     pub(crate) fn apply(&mut self, recorded: &Recorded) {
+        self.latest = self.latest.max(recorded.at);
         match &recorded.event {
             Event::RunStarted { .. } => {}
             Event::GraphExpanded { instances, .. } => {
@@ -174,16 +189,22 @@ impl RunState {
         tally
     }
 
+    /// Those that are not done, with their last attempt.
+    pub(super) fn unfinished(&self) -> impl Iterator<Item = (&str, u32)> {
+        let unfinished = self.instances.iter().filter(|(_, state)| !matches!(state.phase, Phase::Finished(_)));
+        unfinished.map(|(id, state)| (id.as_str(), state.attempts))
+    }
+
     /// What is left to record of a run whose writer died: each instance that is not done was cancelled.
     pub(super) fn interrupted(&self) -> Vec<Event> {
-        let unfinished = self.instances.iter().filter(|(_, state)| !matches!(state.phase, Phase::Finished(_)));
-        let mut events: Vec<Event> = unfinished
-            .map(|(id, state)| Event::InstanceFinished {
-                instance: id.clone(),
+        let mut events: Vec<Event> = self
+            .unfinished()
+            .map(|(id, attempts)| Event::InstanceFinished {
+                instance: id.to_owned(),
                 status: Status::Cancelled,
                 reason: Some(Reason::Interrupted),
-                attempts: state.attempts,
-                key: state.key,
+                attempts,
+                key: self.instances[id].key,
                 components: Default::default(),
                 result: None,
                 failure: None,

@@ -76,6 +76,15 @@ impl<'a> RunView<'a> {
 
     /// Takes in what happened. Nothing is written before the next tick.
     pub(crate) fn event(&mut self, recorded: &Recorded) {
+        let told = self.lines.len();
+        self.take_in(recorded);
+        let is_failure = matches!(recorded.event, Event::InstanceFinished { status: Status::Failed, .. });
+        if self.ui.verbosity == Verbosity::Quiet && !is_failure {
+            self.lines.truncate(told);
+        }
+    }
+
+    fn take_in(&mut self, recorded: &Recorded) {
         match &recorded.event {
             Event::RunStarted { .. } => {
                 let known = count(self.tally.total, "instance");
@@ -94,9 +103,10 @@ impl<'a> RunView<'a> {
                     "{instance}: {WARNING}attempt {attempt} failed{WARNING:#}: {why}; the next one starts{delay}"
                 );
             }
-            Event::InstanceFinished { instance, status, reason, attempts, failure, .. } => {
+            Event::InstanceFinished { instance, status, reason, attempts, failure, result, .. } => {
                 let started = self.running.shift_remove(instance).map(|running| running.started);
-                let millis = started.map_or(0, |started| recorded.at.saturating_sub(started));
+                let lasted = || started.map_or(0, |started| recorded.at.saturating_sub(started));
+                let millis = result.as_ref().map_or_else(lasted, |result| result.millis);
                 self.tally.count(*status);
                 if let (Some(screen), None) = (&mut self.screen, started) {
                     screen.begun(instance);
@@ -303,14 +313,18 @@ pub(crate) fn summarise(
 
 /// `5 succeeded, 12 cached, 1 failed`.
 pub(crate) fn tally(tally: &Tally) -> String {
-    let parts = [
+    counts(&[
         (tally.succeeded, "succeeded"),
         (tally.cached, "cached"),
         (tally.skipped, "skipped"),
         (tally.failed, "failed"),
         (tally.cancelled, "cancelled"),
-    ];
+    ])
+}
+
+/// Those of which there are any, in words.
+pub(crate) fn counts(counts: &[(u64, &str)]) -> String {
     let some: Vec<String> =
-        parts.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
+        counts.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
     if some.is_empty() { "no instances".into() } else { some.join(", ") }
 }

@@ -21,6 +21,14 @@ pub(crate) fn duration(millis: u64) -> String {
     }
 }
 
+/// How long ago: `3m05s ago`.
+pub(crate) fn ago(now: u64, then: u64) -> String {
+    match now.saturating_sub(then) {
+        0..1000 => "just now".into(),
+        millis => format!("{} ago", elapsed(millis)),
+    }
+}
+
 /// How long so far, in whole seconds: for what is redrawn while it grows.
 pub(crate) fn elapsed(millis: u64) -> String {
     if millis < 60_000 { format!("{}s", millis / 1000) } else { duration(millis) }
