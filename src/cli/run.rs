@@ -11,6 +11,7 @@ use crate::error::{CommandError, outcome_code};
 use crate::prepare::Asked;
 use crate::run::How;
 use crate::session::Session;
+use crate::ui::Format;
 
 /// What is to be made, and with which params: shared with `plan`.
 #[derive(Debug, Args)]
@@ -62,8 +63,10 @@ pub(super) fn run(session: &Session, args: RunArgs) -> Result<ExitCode, CommandE
         sandbox: !args.no_sandbox,
     };
     let (outcome, run) = crate::run::run(session, &asked(args.request)?, &how)?;
-    if session.ui.is_json() {
-        session.ui.json(&super::status::report(&run, run.ended().as_ref(), &run.fold()))?;
+    match session.ui.format {
+        Format::Json => session.ui.json(&super::status::report(&run, run.ended().as_ref(), &run.fold()))?,
+        Format::Name => session.ui.result(&format!("{}\n", run.id()))?,
+        Format::Text => {}
     }
     Ok(ExitCode::from(outcome_code(outcome)))
 }

@@ -85,10 +85,10 @@ struct Missing {
 
 fn value(context: &Context, name: &str) -> Result<String, Missing> {
     let from_here = || {
+        let (file, context) = (crate::session::user_config_name(), &context.name);
         format!(
-            "in your own `{}`, say where it is: [contexts.{}] secrets.{name} = {{ env = \"{name}\" }}, or `file`, or `command`",
-            crate::session::user_config_name(),
-            context.name
+            "say where it is, in `{file}`, which is yours alone:\n[contexts.{context}]\n\
+             secrets.{name} = {{ env = \"{name}\" }}  # or file = \"...\", or command = [...]"
         )
     };
     let no = |why: String, help: String| Err(Missing { why, help });

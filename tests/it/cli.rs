@@ -1,7 +1,7 @@
 //! `tests/cli/<case>/`: a project, and in `session.txt` what a user typed there and what came back.
 //!
 //! After a line `$ command` stand the lines of stdout, then those of stderr with `! ` before them, then `? code` unless
-//! it is 0. What differs from run to run is written as `[RUN]`, `[TIME]`, `[DIGEST]`, `[DIR]`; columns are two spaces
+//! it is 0. What differs from run to run is written as `[RUN]`, `[TIME]`, `[AGO]`, `[DIGEST]`, `[DIR]`; columns are two spaces
 //! apart. `SNAPSHOTS=overwrite cargo test --test it cli` writes what comes back now.
 
 use std::fs;
@@ -34,7 +34,7 @@ fn check(case: &Path) -> Result<(), String> {
         let ended = shell.args(["-c", &line[2..]]).env("PATH", path).output().unwrap().into();
         session += &redactions.redact(&transcript(line, &ended));
     }
-    let assert = Assert::new().action_env("SNAPSHOTS");
+    let assert = Assert::new().action_env("SNAPSHOTS").normalize_paths(false);
     assert.try_eq(Some(&case.display()), Data::from(session), Data::read_from(&path, None)).map_err(|e| e.to_string())
 }
 
@@ -65,6 +65,7 @@ fn redactions(project: &Project) -> Redactions {
     let mut redactions = Redactions::new();
     redactions.insert("[RUN]", regex(r"\b(?<redacted>[b-df-hjkmnp-tv-xz][b-df-hjkmnp-tv-xz2-9]{7})\b")).unwrap();
     redactions.insert("[TIME]", regex(r"\b(?<redacted>[0-9]+ms|[0-9]+\.[0-9]s|[0-9]+m[0-9]{2}s)\b")).unwrap();
+    redactions.insert("[AGO]", regex(r"\b(?<redacted>just now|[0-9]+s ago)\b")).unwrap();
     redactions.insert("[DIGEST]", regex(r"\b(?<redacted>[0-9a-f]{64}|[0-9a-f]{12})\b")).unwrap();
     redactions.insert("[DIR]", project.root()).unwrap();
     redactions
