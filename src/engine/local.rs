@@ -170,6 +170,7 @@ impl<'a> LocalRun<'a> {
             secrets: self.around.secrets.of(step),
             caches: root.join("caches"),
             checkpoint: root.join("checkpoints").join(checkpoint.to_hex()),
+            replace: shared.scheduler.instance(ix).forced(),
             sandbox: self.around.sandbox,
             grace: GRACE,
             components: shared.scheduler.components(ix),

@@ -327,6 +327,11 @@ impl<'a> Instance<'a> {
         self.scheduler.step_of(self.ix)
     }
 
+    /// Whether it runs though a result is known, and replaces that.
+    pub fn forced(&self) -> bool {
+        self.scheduler.plan.steps[self.scheduler.plan.graph.step(self.ix).0 as usize].force
+    }
+
     /// Its axes with their values.
     pub fn matrix(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
         self.scheduler.plan.graph.matrix(self.ix)

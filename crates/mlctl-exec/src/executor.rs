@@ -55,6 +55,8 @@ pub struct Place {
     pub caches: PathBuf,
     /// The directory of `checkpoint`.
     pub checkpoint: PathBuf,
+    /// `--force`: the result takes the place of one that is there.
+    pub replace: bool,
     /// Whether to confine writing to the attempt's own directories, where the system can.
     pub sandbox: bool,
     /// Between TERM and KILL.
@@ -174,6 +176,7 @@ impl Attempt<'_> {
     }
 
     /// Of two that computed the same, the first one's result counts: what comes after then has one input, not two.
+    /// Unless it was forced.
     fn record(&self, result: Arc<ActionResult>) -> Result<Arc<ActionResult>, StepFailure> {
         let Some(key) = &self.task.key else { return Ok(result) };
         let provenance = Provenance {
@@ -183,7 +186,9 @@ impl Attempt<'_> {
             finished: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
         };
         let entry = Entry { result, components: self.place.components.clone(), provenance };
-        let recorded = self.executor.store.record(key, entry);
+        let store = &self.executor.store;
+        let recorded =
+            if self.place.replace { store.replace(key, &entry).map(|()| entry) } else { store.record(key, entry) };
         recorded.map(|entry| entry.result).map_err(|error| StepFailure::Executor { reason: chain(&error) })
     }
 

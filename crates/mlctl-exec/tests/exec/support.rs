@@ -53,6 +53,7 @@ impl Bench {
             secrets: BTreeMap::new(),
             caches: self.path("store/caches"),
             checkpoint: self.path("store/checkpoints/t"),
+            replace: false,
             sandbox: true,
             grace: Duration::from_millis(300),
             components: BTreeMap::new(),
