@@ -19,7 +19,7 @@ PAGE = """<!doctype html>
 <p>The best by validation {by} is <b>{best}</b>. On the test rows, which nothing else saw:
 accuracy {accuracy:.3f}, recall {recall:.3f}, ROC AUC {roc_auc:.3f}.</p>
 <table><tr><th>Model<th>Validation {by}<th></tr>
-{rows}
+{table}
 </table>
 <h2>Test rows</h2>
 <table>
@@ -46,9 +46,9 @@ def main() -> None:
     }
     test = json.loads(args.test.read_text())
     benign, malignant = test.pop("confusion")
-    rows = "\n".join(row(name, score, name == args.best) for name, score in sorted(scores.items(), key=lambda s: -s[1]))
+    table = "\n".join(row(name, score, name == args.best) for name, score in sorted(scores.items(), key=lambda s: -s[1]))
     args.out.write_text(
-        PAGE.format(by=args.by, best=html.escape(args.best), rows=rows, benign=benign, malignant=malignant, **test)
+        PAGE.format(by=args.by, best=html.escape(args.best), table=table, benign=benign, malignant=malignant, **test)
     )
 
 
