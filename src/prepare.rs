@@ -88,7 +88,9 @@ fn bind(project: &Project, asked: &Asked) -> Result<BTreeMap<String, Value>, Com
     params::bind(&project.workflow, &given).map_err(|errors| {
         let mut lines = errors.iter().map(ToString::to_string);
         let error = CommandError::usage(lines.next().unwrap_or_default());
-        lines.fold(error, CommandError::cause).hint("`mlctl params` lists them")
+        let error = lines.fold(error, CommandError::cause);
+        let helps = errors.iter().filter_map(|error| error.help.clone());
+        helps.fold(error, CommandError::hint).hint("`mlctl params` lists them")
     })
 }
 

@@ -4,6 +4,7 @@
 
 mod cli;
 mod completion;
+mod conformance;
 mod docs;
 mod downloads;
 mod environments;

@@ -1,0 +1,81 @@
+//! The conformance suite: `tests/conformance/<case>/` is a project as a user would write it, with `expect.toml`: what
+//! must come out. Every engine gets the same cases. `MLCTL_CASE=name` runs only the cases with `name` in theirs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use self::case::Case;
+
+mod case;
+mod check;
+mod project;
+
+/// Cases at a time: most of them wait.
+const AT_A_TIME: usize = 4;
+
+#[test]
+fn process() {
+    on("process");
+}
+
+/// Runs every case on an engine and reports all that fail.
+fn on(engine: &str) {
+    let cases = cases();
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(dir) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(why) = run(dir, engine) {
+                        failures.lock().unwrap().push(format!("{}: {why}", name(dir)));
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    assert!(failures.is_empty(), "{} of {} cases fail:\n\n{}\n", failures.len(), cases.len(), failures.join("\n\n"));
+}
+
+/// One case, in a project and a store of its own.
+fn run(dir: &Path, engine: &str) -> Result<(), String> {
+    let case = Case::read(dir)?;
+    let project = project::Project::new(dir, engine)?;
+    for (index, expected) in case.run.iter().enumerate() {
+        let which = match &expected.about {
+            Some(about) => format!("run {} ({about})", index + 1),
+            None => format!("run {}", index + 1),
+        };
+        project.edit(expected).map_err(|why| format!("{which}: {why}"))?;
+        let first = project.run(expected)?;
+        check::run(&project, expected, &first).map_err(|why| format!("{which}: {why}\n{}", first.transcript()))?;
+        if expected.again {
+            let second = project.run(expected)?;
+            check::again(expected, &first, &second)
+                .map_err(|why| format!("{which}, once more: {why}\n{}", second.transcript()))?;
+        }
+    }
+    Ok(())
+}
+
+fn cases() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
+    let wanted = std::env::var("MLCTL_CASE").unwrap_or_default();
+    let mut cases: Vec<PathBuf> = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir() && name(path).contains(&wanted))
+        .collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "no case has `{wanted}` in its name");
+    cases
+}
+
+fn name(dir: &Path) -> String {
+    dir.file_name().unwrap().to_string_lossy().into_owned()
+}

@@ -1,0 +1,191 @@
+//! A case's own project, store and home, and mlctl in it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::case::Run;
+
+/// A project to run mlctl in.
+pub(super) struct Project {
+    /// Its engine.
+    pub(super) engine: String,
+    /// Its directory.
+    pub(super) dir: PathBuf,
+    /// Holds project, store, home and configuration.
+    base: TempDir,
+}
+
+/// What came of one `mlctl run`.
+pub(super) struct Outcome {
+    /// mlctl's exit code.
+    pub(super) exit: i32,
+    /// What it said.
+    pub(super) stderr: String,
+    /// What the report has of each instance.
+    pub(super) instances: BTreeMap<String, Value>,
+}
+
+impl Project {
+    /// Copies a case to where it may be changed.
+    pub(super) fn new(case: &Path, engine: &str) -> Result<Self, String> {
+        let base = confined_place().and_then(tempfile::tempdir_in).map_err(|error| error.to_string())?;
+        let dir = base.path().join("project");
+        copy(case, &dir).map_err(|error| format!("cannot copy the case: {error}"))?;
+        fs::create_dir(base.path().join("home")).map_err(|error| error.to_string())?;
+        fs::remove_file(dir.join("expect.toml")).map_err(|error| error.to_string())?;
+        if dir.join("config").is_dir() {
+            fs::rename(dir.join("config"), base.path().join("config")).map_err(|error| error.to_string())?;
+        }
+        let project = Self { engine: engine.to_owned(), dir, base };
+        project.fill_in_python()?;
+        Ok(project)
+    }
+
+    /// `{python}` in the spec: a version that this machine has.
+    fn fill_in_python(&self) -> Result<(), String> {
+        let path = self.dir.join("mlctl.toml");
+        let spec = fs::read_to_string(&path).map_err(|error| format!("mlctl.toml: {error}"))?;
+        if !spec.contains("{python}") {
+            return Ok(());
+        }
+        let version = "import sys; print('%d.%d' % sys.version_info[:2])";
+        let python =
+            Command::new("python3").args(["-c", version]).output().map_err(|error| format!("python3: {error}"))?;
+        let version = String::from_utf8_lossy(&python.stdout);
+        fs::write(&path, spec.replace("{python}", version.trim())).map_err(|error| error.to_string())
+    }
+
+    /// The edits before a run.
+    pub(super) fn edit(&self, run: &Run) -> Result<(), String> {
+        for path in &run.remove {
+            let path = self.dir.join(path);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(|error| format!("cannot remove {}: {error}", path.display()))?;
+        }
+        for (path, text) in &run.write {
+            let path = self.dir.join(path);
+            let parent = path.parent().unwrap_or(&self.dir);
+            fs::create_dir_all(parent)
+                .and_then(|()| fs::write(&path, text))
+                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// `mlctl run`, with its report.
+    pub(super) fn run(&self, run: &Run) -> Result<Outcome, String> {
+        let output = self
+            .mlctl()
+            .envs(&run.env)
+            .args(["run", "--output", "json"])
+            .args(&run.args)
+            .output()
+            .map_err(|error| format!("mlctl: {error}"))?;
+        Ok(Outcome {
+            exit: output.status.code().ok_or_else(|| format!("mlctl ended with {}", output.status))?,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            instances: instances(&output)?,
+        })
+    }
+
+    /// Copies the latest run's artifact out and returns where it is.
+    pub(super) fn artifact(&self, name: &str) -> Result<PathBuf, String> {
+        let holder = tempfile::tempdir_in(self.base.path()).map_err(|error| error.to_string())?.keep();
+        let copy = holder.join("artifact");
+        let output = self.mlctl().args(["artifacts", "get", name, "--dest"]).arg(&copy).output();
+        let output = output.map_err(|error| format!("mlctl: {error}"))?;
+        if output.status.success() {
+            Ok(copy)
+        } else {
+            Err(format!("`mlctl artifacts get {name}`: {}", String::from_utf8_lossy(&output.stderr)))
+        }
+    }
+
+    /// The log of an instance in the latest run.
+    pub(super) fn log(&self, instance: &str) -> Result<String, String> {
+        let output = self.mlctl().args(["logs", instance]).output().map_err(|error| format!("mlctl: {error}"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// mlctl in this project, with nothing of whoever runs the tests but the search path.
+    fn mlctl(&self) -> Command {
+        let base = self.base.path();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mlctl"));
+        command.current_dir(&self.dir).env_clear();
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command
+            .env("HOME", base.join("home"))
+            .env("XDG_CONFIG_HOME", base.join("config"))
+            .env("XDG_DATA_HOME", base.join("data"));
+        command.env("LEAKED", "leaked");
+        command
+    }
+}
+
+impl Outcome {
+    /// How an instance ended.
+    pub(super) fn status(&self, instance: &str) -> Option<&str> {
+        self.instances.get(instance)?.get("status")?.as_str()
+    }
+
+    /// A result of an instance: `artifacts` or `values`, by `instance.output`.
+    pub(super) fn result(&self, what: &str, name: &str) -> Option<&Value> {
+        let (instance, output) = name.rsplit_once('.')?;
+        self.instances.get(instance)?.get(what)?.get(output)
+    }
+
+    /// What helps to understand a failure.
+    pub(super) fn transcript(&self) -> String {
+        let ended = self.instances.iter().map(|(instance, report)| {
+            let failure = report.get("failure").filter(|failure| !failure.is_null());
+            let failure = failure.map(|failure| format!(" {failure}")).unwrap_or_default();
+            format!("    {instance}: {}{failure}\n", report["status"])
+        });
+        format!("  exit code {}\n{}  stderr: {}", self.exit, ended.collect::<String>(), self.stderr)
+    }
+}
+
+/// The report's instances, by id. There is none when nothing could be started.
+fn instances(output: &Output) -> Result<BTreeMap<String, Value>, String> {
+    if output.stdout.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("stdout is no report: {error}: {}", String::from_utf8_lossy(&output.stdout)))?;
+    let steps = report["steps"].as_array().ok_or("the report has no `steps`")?;
+    let named = steps.iter().map(|step| (step["instance"].as_str().unwrap_or_default().to_owned(), step.clone()));
+    let instances: BTreeMap<String, Value> = named.collect();
+    if instances.len() == steps.len() { Ok(instances) } else { Err("an instance is reported twice".to_owned()) }
+}
+
+/// A directory that steps may not write to: the machine's temporary ones are open to them, and a clone may be there.
+fn confined_place() -> std::io::Result<PathBuf> {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/mlctl-tests"));
+    let open = ["/tmp", "/var/tmp"].iter().any(|open| target.starts_with(open));
+    let place = home.filter(|_| open).unwrap_or(target);
+    fs::create_dir_all(&place)?;
+    Ok(place)
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let (entry, kind) = entry.and_then(|entry| entry.file_type().map(|kind| (entry, kind)))?;
+        let target = to.join(entry.file_name());
+        if kind.is_symlink() {
+            symlink(fs::read_link(entry.path())?, &target)?;
+        } else if kind.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
