@@ -147,6 +147,7 @@ fn place(directory: &Path, step: u32) -> Place {
         secrets: BTreeMap::new(),
         caches: directory.join("store/caches"),
         checkpoint: directory.join("store/checkpoints"),
+        replace: false,
         sandbox: true,
         grace: Duration::from_secs(10),
         components: BTreeMap::new(),
