@@ -8,6 +8,7 @@ mod conformance;
 mod docs;
 mod downloads;
 mod environments;
+mod live;
 mod lock;
 mod support;
 mod wheels;

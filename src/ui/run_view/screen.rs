@@ -73,7 +73,8 @@ impl Screen {
         failed: usize,
     ) -> String {
         let now = time::now();
-        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+        // Some terminals do not know their size, and say 0.
+        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok().filter(|size| size.ws_col > 0);
         let columns = size.map_or(80, |size| usize::from(size.ws_col)).clamp(20, 400);
         let rows = size.map_or(24, |size| usize::from(size.ws_row));
         let shown = SHOWN.min(rows.saturating_sub(3)).max(1);
