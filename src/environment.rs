@@ -17,6 +17,7 @@ use crate::error::CommandError;
 use crate::lock::requirements::Described;
 use crate::lock::{self, Lock, LockedEnvironment};
 
+mod gc;
 mod maker;
 mod once;
 pub(crate) mod pip;
@@ -24,6 +25,7 @@ mod system;
 mod tool;
 mod venv;
 
+pub(crate) use gc::{Collected, collect};
 pub(crate) use maker::Maker;
 
 /// What is being done for an environment or a download.

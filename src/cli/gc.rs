@@ -8,6 +8,7 @@ use clap::Args;
 use mlctl_exec::gc::{GcReport, Keep};
 use serde_json::json;
 
+use crate::environment::{self, Collected};
 use crate::error::CommandError;
 use crate::record::{Run, Runs};
 use crate::session::{Session, open_store};
@@ -44,10 +45,14 @@ pub(super) fn gc(session: &Session, args: &GcArgs) -> Result<ExitCode, CommandEr
     let store = open_store()?;
     let report = mlctl_exec::gc::gc(&store, &keep, SystemTime::now(), args.dry_run)
         .map_err(|error| CommandError::missing("cannot clean the store").because(&error))?;
+    // What was used today may be about to be used again.
+    let unused_for = keep.unused_for.max(DAY);
+    let environments = environment::collect(store.root(), unused_for, args.dry_run)
+        .map_err(|error| CommandError::missing("cannot remove unused environments").because(&error))?;
     if !args.dry_run {
         remove_runs(&old, runs.as_ref())?;
     }
-    tell(session, args, old.len(), &report)?;
+    tell(session, args, old.len(), &report, environments)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -73,24 +78,32 @@ fn remove_runs(old: &[Run], runs: Option<&Runs>) -> Result<(), CommandError> {
         .map_err(|error| CommandError::missing("cannot clean the project's records").because(&error))
 }
 
-fn tell(session: &Session, args: &GcArgs, runs: usize, report: &GcReport) -> Result<(), CommandError> {
+fn tell(
+    session: &Session,
+    args: &GcArgs,
+    runs: usize,
+    report: &GcReport,
+    environments: Collected,
+) -> Result<(), CommandError> {
     if session.ui.is_json() {
         return session.ui.json(&json!({
             "dry_run": args.dry_run,
             "runs": runs,
             "objects": report.objects,
             "entries": report.entries,
-            "bytes": report.bytes,
+            "environments": environments.environments,
+            "bytes": report.bytes + environments.bytes,
             "kept_objects": report.kept_objects,
             "kept_entries": report.kept_entries,
         }));
     }
     session.ui.result(&format!(
-        "{} {}, {} and {} of the store: {}\n",
+        "{} {}, {}, {} and {} of the store: {}\n",
         if args.dry_run { "would remove" } else { "removed" },
         count(runs as u64, "run"),
         count(report.entries, "result"),
         count(report.objects, "object"),
-        size(report.bytes),
+        count(environments.environments, "environment"),
+        size(report.bytes + environments.bytes),
     ))
 }

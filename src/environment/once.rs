@@ -3,17 +3,21 @@
 //! A virtual environment holds its own path, so it cannot be made elsewhere and renamed. Each attempt is therefore made
 //! in place under a name of its own, and *published* by renaming a link to it. A maker that is killed leaves a
 //! directory that no link names; what its orphans still write lands there too, never in the next maker's.
+//!
+//! Whoever uses what was made holds a shared lock on `used` until its process ends: gc takes nothing that is in use.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::CommandError;
 
 const PUBLISHED: &str = "ready";
+/// Locked by users, and by gc; its time is that of the last use.
+pub(super) const USED: &str = "used";
 
 /// The directory published under `place`, if there is one and it is `whole`.
 pub(super) fn published(place: &Path, whole: impl Fn(&Path) -> bool) -> Option<PathBuf> {
@@ -28,10 +32,12 @@ pub(super) fn make(
     waiting: impl FnOnce(),
     make: impl FnOnce(&Path) -> Result<(), CommandError>,
 ) -> Result<PathBuf, CommandError> {
+    let failed = |error: io::Error| CommandError::missing(format!("cannot use {}", place.display())).because(&error);
+    // Kept open, and so locked, for the rest of this process.
+    std::mem::forget(lease(place).map_err(failed)?);
     if let Some(directory) = published(place, &whole) {
         return Ok(directory);
     }
-    let failed = |error: io::Error| CommandError::missing(format!("cannot use {}", place.display())).because(&error);
     let _lock = exclusive(place, waiting).map_err(failed)?;
     if let Some(directory) = published(place, &whole) {
         return Ok(directory);
@@ -44,9 +50,23 @@ pub(super) fn make(
     Ok(place.join(name))
 }
 
+/// Says that `place` is used from now on, and keeps gc away from it.
+pub(super) fn lease(place: &Path) -> io::Result<File> {
+    loop {
+        fs::create_dir_all(place)?;
+        let path = place.join(USED);
+        let file = File::options().create(true).append(true).open(&path)?;
+        file.lock_shared()?;
+        // Gc may have moved the place away between opening and locking.
+        if fs::metadata(&path).is_ok_and(|now| file.metadata().is_ok_and(|own| own.ino() == now.ino())) {
+            file.set_modified(SystemTime::now())?;
+            return Ok(file);
+        }
+    }
+}
+
 /// Held until dropped; the system releases it when a holder dies.
 fn exclusive(place: &Path, waiting: impl FnOnce()) -> io::Result<File> {
-    fs::create_dir_all(place)?;
     let file = File::options().create(true).append(true).open(place.join("lock"))?;
     match file.try_lock() {
         Ok(()) => {}
@@ -146,7 +166,7 @@ mod tests {
         symlink("elsewhere", place.path().join("ready.elsewhere")).unwrap();
         let made = make(place.path(), whole, || {}, done).unwrap();
         let own = made.file_name().unwrap().to_str().unwrap().to_owned();
-        let mut expected = vec![own, "lock".to_owned(), "ready".to_owned()];
+        let mut expected = vec![own, "lock".to_owned(), "ready".to_owned(), USED.to_owned()];
         expected.sort();
         assert_eq!(names(place.path()), expected);
     }
