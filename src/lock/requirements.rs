@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use mlctl_core::diag::{Diag, Source, Span};
@@ -232,14 +233,16 @@ fn without_comment(text: &str) -> &str {
     text
 }
 
-/// The name and value of `--option value`, `--option=value` or `-ovalue`.
+/// The name and value of `--option value`, `--option=value` or `-ovalue`, without quotes.
 fn split_option(text: &str) -> (&str, &str) {
     let end = match text.strip_prefix("--") {
         Some(_) => text.find(['=', ' ', '\t']).unwrap_or(text.len()),
         None => text.char_indices().nth(2).map_or(text.len(), |(at, _)| at),
     };
     let (name, value) = text.split_at(end);
-    (name, value.trim_start_matches(['=', ' ', '\t']).trim())
+    let value = value.trim_start_matches(['=', ' ', '\t']).trim();
+    let unquoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    (name, unquoted.unwrap_or(value))
 }
 
 /// The file that a line includes, and as what.
@@ -255,12 +258,24 @@ fn included(text: &str, role: Role) -> Option<(&str, Role)> {
     }
 }
 
-/// An option whose paths are relative to the project, as it holds anywhere.
+/// An option whose paths are relative to the project, as it holds anywhere: as a URL, since pip and uv do not agree on
+/// how a path with spaces is written.
 pub(crate) fn absolute(option: &str, project: &Path) -> String {
     match option.strip_prefix("--find-links ") {
-        Some(place) if !place.contains("://") => format!("--find-links {}", project.join(place).display()),
+        Some(place) if !place.contains("://") => format!("--find-links {}", file_url(&project.join(place))),
         _ => option.to_owned(),
     }
+}
+
+fn file_url(path: &Path) -> String {
+    let mut url = "file://".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(*byte)),
+            _ => url += &format!("%{byte:02X}"),
+        }
+    }
+    url
 }
 
 /// Why a line cannot be locked, if it cannot.

@@ -149,6 +149,24 @@ fn what_is_no_longer_in_the_spec_is_forgotten() {
 }
 
 #[test]
+fn an_index_may_have_a_space_in_its_name() {
+    let project = project("alpha");
+    fs::rename(project.root().join("index"), project.root().join("my index")).unwrap();
+    project.write("sub/requirements.txt", "--no-index\n--find-links '../my index'\nalpha\n");
+    project.write("requirements.txt", "-r \"sub/requirements.txt\"\n");
+    ok(&project, &["lock"]);
+    let by_pip = lock_text(&project);
+    assert!(by_pip.contains("\"--find-links my index\""), "{by_pip}");
+    fs::remove_file(project.root().join("mlctl.lock")).unwrap();
+    let ended: Ended = with_uv(&project).arg("lock").output().unwrap().into();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(lock_text(&project), by_pip);
+    let ended: Ended = with_uv(&project).arg("run").output().unwrap().into();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    ok(&project, &["run", "--force", "only"]);
+}
+
+#[test]
 fn uv_and_pip_write_the_same_lock() {
     // From the real index: there uv sees the files of every platform.
     let project = project("alpha");

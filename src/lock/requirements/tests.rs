@@ -140,8 +140,9 @@ fn packages_take_one_requirement_each() {
 #[test]
 fn paths_in_options_hold_anywhere() {
     let project = Path::new("/p");
-    assert_eq!(absolute("--find-links sub/wheels", project), "--find-links /p/sub/wheels");
-    assert_eq!(absolute("--find-links /opt/wheels", project), "--find-links /opt/wheels");
+    assert_eq!(absolute("--find-links sub/wheels", project), "--find-links file:///p/sub/wheels");
+    assert_eq!(absolute("--find-links a b/\u{e9}%", project), "--find-links file:///p/a%20b/%C3%A9%25");
+    assert_eq!(absolute("--find-links /opt/wheels", project), "--find-links file:///opt/wheels");
     assert_eq!(absolute("-f https://host/x", project), "-f https://host/x");
     assert_eq!(absolute("--no-index", project), "--no-index");
 }
