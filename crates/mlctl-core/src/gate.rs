@@ -158,3 +158,72 @@ pub fn gate<E>(
         None => Ok(if when()? { Decision::Run } else { Decision::SkipWhen }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MADE: Upstream = Upstream::Produced;
+    const SKIPPED: Upstream = Upstream::Skipped;
+    const FAILED: Upstream = Upstream::Failed { allowed: false };
+    const ALLOWED: Upstream = Upstream::Failed { allowed: true };
+
+    fn decide(needs: &[(Need, &[Upstream])], finally: bool, when: bool) -> Decision {
+        let mut ix = 0;
+        let summaries = needs.iter().map(|(need, members)| {
+            let each = members.iter().map(|&member| {
+                ix += 1;
+                Summary::of(InstanceIx(ix), member)
+            });
+            (*need, each.fold(Summary::default(), Summary::and))
+        });
+        gate(summaries, finally, || Ok::<_, ()>(when)).expect("a decision")
+    }
+
+    fn cancel(because: u32, allowed: bool) -> Decision {
+        Decision::Cancel { because: InstanceIx(because), allowed }
+    }
+
+    #[test]
+    fn the_table_holds() {
+        use Decision::{Missing, Run, Skip, SkipNone};
+        let gather = Need::Gather { optional: false };
+        let first = Need::First { optional: false };
+        for (need, failed, allowed, skipped, none) in [
+            (Need::One, cancel(1, false), cancel(1, true), Skip(InstanceIx(1)), Missing(0)),
+            (Need::Optional, cancel(1, false), cancel(1, true), Run, Run),
+            (gather, cancel(1, false), Run, Skip(InstanceIx(1)), Run),
+            (Need::Gather { optional: true }, cancel(1, false), Run, Run, Run),
+            (first, cancel(1, false), cancel(1, true), Skip(InstanceIx(1)), SkipNone(0)),
+            (Need::First { optional: true }, cancel(1, false), cancel(1, true), Run, Run),
+            (Need::Order, cancel(1, false), cancel(1, true), Run, Run),
+        ] {
+            assert_eq!(decide(&[(need, &[FAILED])], false, true), failed, "{need:?}");
+            assert_eq!(decide(&[(need, &[ALLOWED])], false, true), allowed, "{need:?}");
+            assert_eq!(decide(&[(need, &[SKIPPED])], false, true), skipped, "{need:?}");
+            assert_eq!(decide(&[(need, &[])], false, true), none, "{need:?}");
+            assert_eq!(decide(&[(need, &[MADE])], false, true), Run, "{need:?}");
+            assert_eq!(decide(&[(need, &[FAILED])], true, true), Run, "finally, {need:?}");
+        }
+    }
+
+    #[test]
+    fn a_gather_is_skipped_only_when_all_its_members_are() {
+        let gather = |members: &[Upstream]| decide(&[(Need::Gather { optional: false }, members)], false, true);
+        assert_eq!(gather(&[SKIPPED, MADE]), Decision::Run);
+        assert_eq!(gather(&[SKIPPED, ALLOWED]), Decision::Run);
+        assert_eq!(gather(&[SKIPPED, SKIPPED]), Decision::Skip(InstanceIx(1)));
+        assert_eq!(gather(&[SKIPPED, ALLOWED, FAILED]), cancel(3, false));
+    }
+
+    #[test]
+    fn a_failure_comes_before_everything_and_one_that_may_not_before_one_that_may() {
+        let needs: &[(Need, &[Upstream])] =
+            &[(Need::One, &[SKIPPED]), (Need::One, &[]), (Need::One, &[ALLOWED]), (Need::Order, &[FAILED])];
+        assert_eq!(decide(needs, false, false), cancel(3, false));
+        assert_eq!(decide(&needs[..3], false, false), cancel(2, true));
+        assert_eq!(decide(&needs[..2], false, false), Decision::Missing(1));
+        assert_eq!(decide(&needs[..1], false, false), Decision::Skip(InstanceIx(1)));
+        assert_eq!(decide(&[], false, false), Decision::SkipWhen);
+    }
+}

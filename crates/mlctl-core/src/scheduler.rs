@@ -242,6 +242,8 @@ struct Node {
     pending: u32,
     /// The attempt that runs, or the last.
     attempt: u32,
+    /// The last attempt whose command is known to have started.
+    started: u32,
     /// Attempts that failed.
     failures: u32,
     key: Option<Digest>,

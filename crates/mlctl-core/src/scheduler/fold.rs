@@ -103,6 +103,7 @@ impl Scheduler {
                 cause: Cause::None,
                 pending,
                 attempt: 0,
+                started: 0,
                 failures: 0,
                 key: None,
                 result: None,

@@ -162,7 +162,8 @@ impl Scheduler {
     }
 
     pub(super) fn started(&mut self, ix: InstanceIx, attempt: u32, out: &mut Vec<Command>) {
-        if self.runs(ix, attempt) {
+        if self.runs(ix, attempt) && self.node(ix).started < attempt {
+            self.node_mut(ix).started = attempt;
             let (instance, key) = (self.plan.graph.id(ix), self.node(ix).key);
             out.push(Command::Record(Event::InstanceStarted { instance, attempt, key }));
         }

@@ -44,6 +44,10 @@ fn statuses(events: &[Event]) -> BTreeMap<String, (Status, Option<Reason>)> {
     ended.collect()
 }
 
+fn is_finally(workflow: &Workflow, id: &str) -> bool {
+    workflow.steps.iter().any(|step| step.finally && Some(step.name.as_str()) == id.split('@').next())
+}
+
 /// Everything that must hold of any run that was neither cancelled nor stopped by a failure.
 fn check_story(workflow: &Workflow, ends: &BTreeMap<String, End>, story: &Story) {
     let found = statuses(&story.events);
@@ -64,10 +68,12 @@ fn check_story(workflow: &Workflow, ends: &BTreeMap<String, End>, story: &Story)
 fn check_order(workflow: &Workflow, ends: &BTreeMap<String, End>, events: &[Event]) {
     let step = |id: &str| workflow.steps.iter().find(|step| Some(step.name.as_str()) == id.split('@').next());
     let mut ended: BTreeSet<&str> = BTreeSet::new();
-    let mut failures: HashMap<&str, u32> = HashMap::new();
+    let (mut failures, mut attempts): (HashMap<&str, u32>, HashMap<&str, u32>) = Default::default();
     for event in events {
         match event {
-            Event::InstanceStarted { instance, .. } => {
+            Event::InstanceStarted { instance, attempt, .. } => {
+                let before = attempts.insert(instance, *attempt);
+                assert!(before < Some(*attempt), "{instance}: attempt {attempt} after {before:?}");
                 let after = ends.get(instance).map(|end| &end.after);
                 for other in after.into_iter().flatten() {
                     assert!(ended.contains(other.as_str()), "{instance} started before {other} ended");
@@ -135,9 +141,8 @@ fn cancelling_ends_everything_once_and_starts_nothing_more() {
         let found = statuses(&story.events);
         check_order(workflow, ends, &story.events);
         let cut = |reason: &Option<Reason>| *reason == Some(Reason::Cancelled);
-        let finally = |id: &str| workflow.steps[ends[id].step].finally;
         // What `finally` steps do turns on how the run stands: on whether it was cancelled.
-        for (id, end) in ends.iter().filter(|(id, _)| !finally(id)) {
+        for (id, end) in ends.iter().filter(|(id, _)| !is_finally(workflow, id)) {
             match found.get(id) {
                 Some((Status::Cancelled, Some(Reason::Cancelled))) => {}
                 Some((Status::Cancelled, Some(Reason::DependencyFailed { instance, .. }))) => {
@@ -151,6 +156,10 @@ fn cancelling_ends_everything_once_and_starts_nothing_more() {
         if found.values().any(|(_, reason)| cut(reason)) {
             assert_eq!(story.outcome, Outcome::Cancelled);
         }
+        // Cancelled once, before they began, `finally` steps run.
+        if cancel_again.is_none() && found.iter().any(|(id, (_, reason))| !is_finally(workflow, id) && cut(reason)) {
+            assert!(found.iter().all(|(id, (_, reason))| !is_finally(workflow, id) || !cut(reason)), "{found:#?}");
+        }
     });
 }
 
@@ -159,21 +168,21 @@ fn fail_fast_starts_nothing_after_the_first_failure() {
     each(|workflow, plan, nature, ends, chance| {
         let story = run(plan, nature, chance, Mishaps::default(), true, &[]);
         check_order(workflow, ends, &story.events);
-        let finally =
-            |id: &str| workflow.steps.iter().any(|s| s.finally && Some(s.name.as_str()) == id.split('@').next());
         let mut failed = false;
         let mut launched: BTreeSet<&str> = BTreeSet::new();
         for event in &story.events {
             match event {
                 Event::InstanceFinished { instance, status: Status::Failed, reason: None, .. }
-                    if !finally(instance) =>
+                    if !is_finally(workflow, instance) =>
                 {
                     failed = true;
                 }
                 Event::InstanceStarted { instance, .. } => {
                     launched.insert(instance);
                 }
-                Event::InstanceRetrying { instance, .. } if failed => assert!(finally(instance), "{instance}"),
+                Event::InstanceRetrying { instance, .. } if failed => {
+                    assert!(is_finally(workflow, instance), "{instance}")
+                }
                 Event::InstanceFinished {
                     instance,
                     status: Status::Cancelled,
@@ -187,7 +196,7 @@ fn fail_fast_starts_nothing_after_the_first_failure() {
             }
         }
         for (id, (status, reason)) in statuses(&story.events) {
-            if reason != Some(Reason::FailFast) && !finally(&id) && ends.contains_key(&id) && !failed {
+            if reason != Some(Reason::FailFast) && !is_finally(workflow, &id) && !failed {
                 assert_eq!(status, ends[&id].status, "{id}");
             }
         }

@@ -43,7 +43,7 @@ impl Nature {
     }
 
     fn list(self, id: &str) -> Value {
-        let names = ["x", "y", "z", "u"];
+        let names = ["u", "x", "y", "z"];
         Value::Json(match self.dice(&[id, "list"], 10) {
             0 => serde_json::json!({ "not": "a list" }),
             1 => serde_json::json!(["x", "x"]),
@@ -175,7 +175,12 @@ enum Todo {
 impl World {
     fn tell(&mut self, input: Input) {
         let mut commands = Vec::new();
+        let cancel = matches!(input, Input::Cancel(_));
         self.scheduler.step(input, &mut commands);
+        for &(ix, _) in self.running.iter().filter(|_| cancel) {
+            let killed = commands.contains(&Command::Kill { ix });
+            assert!(killed || self.scheduler.instance(ix).step().finally, "{ix:?} runs on after the run was cancelled");
+        }
         for command in commands {
             assert!(self.outcome.is_none(), "{command:?} after the end");
             match command {
@@ -200,9 +205,15 @@ impl World {
             Event::InstanceRetrying { instance, failure: Some(_), .. } => {
                 *self.failures.entry(instance.clone()).or_default() += 1;
             }
-            Event::InstanceFinished { instance, status, .. } => {
+            Event::InstanceFinished { instance, status, attempts, components, .. } => {
+                assert_eq!(*attempts > 0, !components.is_empty(), "{instance}: the components of what ran");
                 let before = self.ended.insert(instance.clone(), *status);
                 assert_eq!(before, None, "{instance} ended twice");
+            }
+            Event::GraphExpanded { step, instances } => {
+                // Directories are listed in any order.
+                let directory = instances.iter().all(|id| !id.contains("a="));
+                assert!(!directory || instances.is_sorted(), "{step}: {instances:?}");
             }
             _ => {}
         }
