@@ -35,7 +35,7 @@ mod tests;
 mod write;
 
 pub(crate) use highlights::Highlights;
-pub(crate) use read::{Follower, Run, Runs};
+pub(crate) use read::{Run, Runs};
 pub(crate) use state::{InstanceState, Phase, RunState, Tally, counts};
 pub(crate) use write::RunWriter;
 

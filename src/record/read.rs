@@ -330,12 +330,4 @@ impl Follower {
         self.partial.drain(..whole);
         Ok(events)
     }
-
-    /// Whether `run.finished` is among them.
-    pub(crate) fn outcome(events: &[Recorded]) -> Option<Outcome> {
-        events.iter().rev().find_map(|recorded| match recorded.event {
-            Event::RunFinished { outcome } => Some(outcome),
-            _ => None,
-        })
-    }
 }

@@ -21,11 +21,6 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| cell.replace(['\n', '\r', '\t'], " ")).collect());
     }
 
-    /// Whether there is nothing but the head.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.len() == 1
-    }
-
     /// The text, each row one line, without trailing spaces.
     pub(crate) fn render(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -44,3 +44,19 @@ fn help(command: &[&str]) -> String {
     let output = Command::new(mlctl()).env_clear().env("COLUMNS", "110").args(command).arg("-h").output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
+
+#[test]
+fn every_command_has_a_man_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let status = Command::new(mlctl()).args(["man", "-q", "--dir"]).arg(dir.path()).status().unwrap();
+    assert!(status.success());
+    let mut expected = vec!["mlctl".to_owned()];
+    for command in commands(&[]) {
+        expected.extend(commands(&[&command]).iter().map(|below| format!("mlctl-{command}-{below}")));
+        expected.push(format!("mlctl-{command}"));
+    }
+    for name in expected {
+        let page = fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
+        assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"), "{name}: {page}");
+    }
+}

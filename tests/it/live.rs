@@ -113,6 +113,20 @@ fn a_run_is_cancelled_from_another_terminal() {
 }
 
 #[test]
+fn an_interrupted_run_ends_its_steps_and_says_so() {
+    let project = project();
+    let run = started(&project);
+    let pid = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let run = end(run);
+    assert_eq!(run.code, 130, "{run:?}");
+    assert!(run.stdout.contains("was interrupted after"), "{run:?}");
+    let expected = [("first", "succeeded"), ("slow", "cancelled"), ("last", "cancelled")];
+    assert!(is(&statuses(&project), expected), "{:?}", statuses(&project));
+    assert_eq!(project.json(&["runs"])[0]["status"], "interrupted");
+}
+
+#[test]
 fn a_killed_run_reads_as_interrupted_and_the_next_one_goes_on() {
     let project = project();
     let mut run = started(&project);
