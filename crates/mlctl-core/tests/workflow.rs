@@ -219,3 +219,30 @@ fn a_file_of_contexts_has_nothing_else() {
     let diags = spec::parse_contexts(&source, Level::User).expect_err("refused");
     assert_eq!(diags[0].code, "unknown-key");
 }
+
+#[test]
+fn numbers_are_read_as_toml_writes_them() {
+    let text = "[project]\nname = 'p'\n[params]\na = 1_000\nb = 0xff\nc = 1_000.5\nd = +7\ne = 6.02e23\nf = 0b101\n[steps.a]\nscript = 'true'\n";
+    let workflow = workflow(text);
+    let values: Vec<_> = workflow.params.values().map(|decl| decl.default.clone().expect("a default")).collect();
+    let int = Value::Int;
+    assert_eq!(values, [int(1000), int(255), Value::Float(1000.5), int(7), Value::Float(6.02e23), int(5)]);
+}
+
+#[test]
+fn files_of_other_editors_are_read() {
+    let text = "\u{feff}[project]\r\nname = 'p'\r\n[steps.a]\r\nscript = '''\r\necho a\r\necho b'''\r\n";
+    let workflow = workflow(text);
+    let Program::Script { text, .. } = &step(&workflow, "a").program else { panic!("a script") };
+    assert_eq!(text.lines().collect::<Vec<_>>(), ["echo a", "echo b"]);
+    assert!(!text.starts_with('\n'), "{text:?}");
+}
+
+#[test]
+fn places_in_files_with_windows_line_ends_are_right() {
+    let text =
+        "[project]\r\nname = 'p'\r\n[steps.a]\r\ncommand = [\"x\", \"\"\"\r\none\r\n{{ params.nope }}\"\"\"]\r\n";
+    let source = Source { name: "mlctl.toml".to_owned(), text: text.to_owned() };
+    let diags = spec::parse(&source).expect_err("refused");
+    assert_eq!(source.text.get(diags[0].span.range()), Some("params.nope"));
+}
