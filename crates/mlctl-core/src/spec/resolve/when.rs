@@ -172,11 +172,6 @@ impl<'t> Resolver<'_, 't> {
     ) -> Option<(Expr, Kind)> {
         let name = &part.text[range.clone()];
         let span = self.place(part, range.clone());
-        let untyped = |resolver: &mut Self, ty: Type| {
-            let message = format!("{} is of type {ty}: that cannot be compared", quote(name));
-            let help = "conditions know strings, numbers and booleans";
-            resolver.reader.push(Diag::error("condition-type", span, message).help(help));
-        };
         match name.split_once('.') {
             Some(("params", param)) => {
                 let before = self.reader.found();
@@ -186,7 +181,7 @@ impl<'t> Resolver<'_, 't> {
                 }
                 let ty = self.params.get(param)?.ty;
                 let Some(kind) = Kind::of(ty) else {
-                    untyped(self, ty);
+                    self.untyped(part.slice(range), ty);
                     return None;
                 };
                 Some((Expr::Param(param.to_owned()), kind))
@@ -212,23 +207,34 @@ impl<'t> Resolver<'_, 't> {
                 self.reader.push(Diag::error("bad-condition", span, message).help(help));
                 None
             }
-            Some(_) => {
-                let reference = self.reference(ix, part.slice(range), Use::When, &mut BTreeSet::new())?;
-                let ty = self.drafts[reference.step.0 as usize].outputs[reference.output].ty?;
-                let Some(kind) = Kind::of(ty) else {
-                    untyped(self, ty);
-                    return None;
-                };
-                let same = |known: &OutputRef| {
-                    (known.step, known.output, &known.picks) == (reference.step, reference.output, &reference.picks)
-                };
-                let index = refs.iter().position(same).unwrap_or(refs.len());
-                if index == refs.len() {
-                    refs.push(reference);
-                }
-                Some((Expr::Output(index), kind))
-            }
+            Some(_) => self.value(ix, part.slice(range), refs),
         }
+    }
+
+    /// A value of another step.
+    fn value(&mut self, ix: usize, part: Part<'t>, refs: &mut Vec<OutputRef>) -> Option<(Expr, Kind)> {
+        let reference = self.reference(ix, part, Use::When, &mut BTreeSet::new())?;
+        let ty = self.drafts[reference.step.0 as usize].outputs[reference.output].ty?;
+        let Some(kind) = Kind::of(ty) else {
+            self.untyped(part, ty);
+            return None;
+        };
+        let same = |known: &OutputRef| {
+            (known.step, known.output, &known.picks) == (reference.step, reference.output, &reference.picks)
+        };
+        let index = refs.iter().position(same).unwrap_or(refs.len());
+        if index == refs.len() {
+            refs.push(reference);
+        }
+        Some((Expr::Output(index), kind))
+    }
+
+    /// Says that a list or other JSON stands where a value to compare must.
+    fn untyped(&mut self, part: Part<'t>, ty: Type) {
+        let message = format!("{} is of type {ty}: that cannot be compared", quote(part.text));
+        let help = "conditions know strings, numbers and booleans";
+        let span = self.place(part, 0..part.text.len());
+        self.reader.push(Diag::error("condition-type", span, message).help(help));
     }
 
     /// What all values of an axis are. `None`: they are not of one kind, or the axis is unknown.
