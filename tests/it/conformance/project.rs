@@ -158,10 +158,10 @@ fn instances(output: &Output) -> Result<BTreeMap<String, Value>, String> {
     }
     let report: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("stdout is no report: {error}: {}", String::from_utf8_lossy(&output.stdout)))?;
-    let steps = report["steps"].as_array().ok_or("the report has no `steps`")?;
-    let named = steps.iter().map(|step| (step["instance"].as_str().unwrap_or_default().to_owned(), step.clone()));
+    let listed = report["instances"].as_array().ok_or("the report has no `instances`")?;
+    let named = listed.iter().map(|step| (step["instance"].as_str().unwrap_or_default().to_owned(), step.clone()));
     let instances: BTreeMap<String, Value> = named.collect();
-    if instances.len() == steps.len() { Ok(instances) } else { Err("an instance is reported twice".to_owned()) }
+    if instances.len() == listed.len() { Ok(instances) } else { Err("an instance is reported twice".to_owned()) }
 }
 
 /// A directory that steps may not write to: the machine's temporary ones are open to them, and a clone may be there.
