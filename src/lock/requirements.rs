@@ -14,9 +14,6 @@ use mlctl_core::digest::Digest;
 
 use crate::error::{CommandError, Kind};
 
-const UNREADABLE: &str = "requirements-unreadable";
-const UNSUPPORTED: &str = "requirement-unsupported";
-
 /// A described environment, as the spec has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Described<'a> {
@@ -63,7 +60,7 @@ pub(crate) fn read(project: &Path, spec: &Source, environment: &Described<'_>) -
     let mut reading = Reading { project, lines: Lines::default(), seen: BTreeSet::new() };
     if let Some((file, span)) = environment.requirements {
         let text = fs::read_to_string(project.join(file)).map_err(|error| {
-            let diag = Diag::error(UNREADABLE, span, format!("cannot read `{file}`"))
+            let diag = Diag::error("requirements-unreadable", span, format!("cannot read `{file}`"))
                 .label(error.to_string())
                 .help("the path is relative to the directory of mlctl.toml");
             CommandError::missing("").about(spec, vec![diag])
@@ -79,7 +76,7 @@ pub(crate) fn read(project: &Path, spec: &Source, environment: &Described<'_>) -
         };
         if let Some(reason) = diag {
             let message = format!("`packages` of `{}`: `{}`", environment.name, package.escape_debug());
-            let diag = Diag::error(UNSUPPORTED, line.span, message).label(reason);
+            let diag = Diag::error("requirement-unsupported", line.span, message).label(reason);
             return Err(CommandError::diags(spec.clone(), vec![diag]));
         }
         reading.lines.requirements.push(line.text);
@@ -117,7 +114,7 @@ impl Reading<'_> {
         for line in logical_lines(&source.text) {
             if let Some(reason) = unsupported(&line.text) {
                 diags.push(
-                    Diag::error(UNSUPPORTED, line.span, "not supported in a locked environment")
+                    Diag::error("requirement-unsupported", line.span, "not supported in a locked environment")
                         .label(reason)
                         .help("name a released version from an index; your own code belongs to the step's sources"),
                 );
@@ -125,7 +122,7 @@ impl Reading<'_> {
                 match self.include(path, included) {
                     Ok((path, text)) => self.file(&path, text, role)?,
                     Err(error) => diags.push(
-                        Diag::error(UNREADABLE, line.span, format!("cannot read `{included}`"))
+                        Diag::error("requirements-unreadable", line.span, format!("cannot read `{included}`"))
                             .label(error.to_string()),
                     ),
                 }
@@ -139,7 +136,7 @@ impl Reading<'_> {
         if diags.is_empty() {
             return Ok(());
         }
-        let missing = diags.iter().all(|diag| diag.code == UNREADABLE);
+        let missing = diags.iter().all(|diag| diag.code == "requirements-unreadable");
         let kind = if missing { Kind::Missing } else { Kind::Usage };
         Err(CommandError::new(kind, "").about(&source, diags))
     }
