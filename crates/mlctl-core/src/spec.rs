@@ -58,7 +58,7 @@ pub fn parse(source: &Source) -> Result<Parsed, Vec<Diag>> {
     let root = toml(source)?;
     let mut reader = Reader::new(&source.text);
     let file = file::read(&mut reader, field(&root));
-    let workflow = resolve::workflow(&mut reader, file);
+    let workflow = file.and_then(|file| resolve::workflow(&mut reader, file));
     let warnings = reader.finish()?;
     let bug = || Diag::error("internal", Span::default(), "the file was not understood, and mlctl cannot say why");
     workflow

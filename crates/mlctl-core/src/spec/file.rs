@@ -1,5 +1,7 @@
 //! A whole file, as written.
 
+use std::collections::HashSet;
+
 use indexmap::IndexMap;
 
 use super::contexts::{self, Mentioned};
@@ -16,22 +18,26 @@ use crate::workflow::{Environment, ParamDecl};
 pub(super) struct FileDraft<'t> {
     pub(super) project: Project<'t>,
     pub(super) params: IndexMap<String, ParamDecl>,
+    /// Params that could not be read: nothing is said of their types.
+    pub(super) broken_params: HashSet<String>,
     pub(super) environments: IndexMap<String, Environment>,
     pub(super) steps: Vec<StepDraft<'t>>,
     pub(super) contexts: IndexMap<String, ContextLayer>,
     pub(super) mentioned: Mentioned<'t>,
 }
 
-/// Reads the file.
-pub(super) fn read<'t>(reader: &mut Reader<'t>, root: Field<'t>) -> FileDraft<'t> {
+/// Reads the file. `None`: a section is missing or misspelt as a whole, and whatever refers to it would be reported too.
+pub(super) fn read<'t>(reader: &mut Reader<'t>, root: Field<'t>) -> Option<FileDraft<'t>> {
+    let before = reader.found();
     let sections = reader.entries(root, &keys::FILE).unwrap_or_default();
+    let whole = reader.found() == before && sections.iter().all(|field| field.value.is_table());
     let find = |name: &str| sections.iter().copied().find(|field| field.name == name);
     let mut file = FileDraft::default();
     let defaults = find("defaults").map(|field| Common::read(reader, field)).unwrap_or_default();
     for field in &sections {
         match field.name {
             "project" => file.project = sections::project(reader, *field),
-            "params" => file.params = sections::params(reader, *field),
+            "params" => (file.params, file.broken_params) = sections::params(reader, *field),
             "environments" => file.environments = sections::environments(reader, *field),
             // Read before the steps that it goes into.
             "defaults" => {}
@@ -49,9 +55,9 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: Field<'t>) -> FileDraft<'t
                 .help("add `[project]` with `name = \"...\"` at the top"),
         );
     }
-    if file.steps.is_empty() && find("steps").is_none_or(|field| field.value.is_table()) {
+    if file.steps.is_empty() && whole {
         let span = find("steps").map(|field| field.name_span).unwrap_or_default();
         reader.push(Diag::error("no-steps", span, "there are no steps").help("add `[steps.NAME]` with a `command`"));
     }
-    file
+    whole.then_some(file)
 }

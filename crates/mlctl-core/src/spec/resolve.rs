@@ -27,8 +27,9 @@ use references::{Part, Use};
 
 /// Resolves a file. `None` where nothing whole came out; the reader knows why.
 pub(super) fn workflow<'t>(reader: &mut Reader<'t>, file: FileDraft<'t>) -> Option<Workflow> {
-    let FileDraft { project, params, environments, steps: drafts, contexts, mentioned } = file;
+    let FileDraft { project, params, broken_params, environments, steps: drafts, contexts, mentioned } = file;
     let mut resolver = Resolver::new(reader, &drafts, &params, &environments);
+    resolver.broken_params = broken_params;
     let default = resolver.default_steps(&project.default);
     for step in mentioned {
         resolver.find_step(step.text, step.span);
@@ -48,6 +49,7 @@ struct Resolver<'r, 't> {
     reader: &'r mut Reader<'t>,
     drafts: &'r [StepDraft<'t>],
     params: &'r IndexMap<String, ParamDecl>,
+    broken_params: HashSet<String>,
     environments: &'r IndexMap<String, Environment>,
     steps: HashMap<&'t str, usize>,
     /// By step and name: the index in the step.
@@ -79,6 +81,7 @@ impl<'r, 't> Resolver<'r, 't> {
             reader,
             drafts,
             params,
+            broken_params: HashSet::new(),
             environments,
             steps,
             inputs,

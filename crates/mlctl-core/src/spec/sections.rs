@@ -1,6 +1,6 @@
 //! `[project]`, `[params]` and `[environments]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use indexmap::IndexMap;
 
@@ -42,14 +42,21 @@ pub(crate) fn project<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Project<
 }
 
 /// Reads `[params]`.
-pub(crate) fn params<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> IndexMap<String, ParamDecl> {
+///
+/// Second, the names of those that could not be read whole.
+pub(crate) fn params<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> (IndexMap<String, ParamDecl>, HashSet<String>) {
     let fields = reader.names(field, "`params`").unwrap_or_default();
     let mut params = IndexMap::with_capacity(fields.len());
+    let mut broken = HashSet::new();
     for field in fields {
+        let before = reader.found();
         names::check(reader, "a param", field.name, field.name_span, Hyphens::Refused);
         params.insert(field.name.to_owned(), param::read(reader, field));
+        if reader.found() != before {
+            broken.insert(field.name.to_owned());
+        }
     }
-    params
+    (params, broken)
 }
 
 /// Reads `[environments]`.

@@ -183,6 +183,9 @@ impl<'r, 't> Resolver<'r, 't> {
             self.check_param(name, span, &mut used);
             let decl = self.params.get(name)?;
             if decl.ty != Type::List {
+                if self.broken_params.contains(name) {
+                    return None;
+                }
                 let message = format!("param {} is of type {}: an axis needs a list", quote(name), decl.ty);
                 self.reader.push(Diag::error("axis-type", span, message).related(decl.span, "declared here"));
                 return None;
@@ -193,7 +196,8 @@ impl<'r, 't> Resolver<'r, 't> {
         let mut no_params = BTreeSet::new();
         let reference = self.reference(ix, Part::whole(text), Use::Axis, &mut no_params)?;
         let output = &self.drafts[reference.step.0 as usize].outputs[reference.output];
-        if let Some(ty) = output.ty.filter(|ty| *ty != Type::Json) {
+        let broken = self.drafts[reference.step.0 as usize].broken;
+        if let Some(ty) = output.ty.filter(|ty| *ty != Type::Json && !broken) {
             let message =
                 format!("{} is a value of type {ty}: an axis needs a JSON list or a directory", quote(text.text));
             self.reader.push(Diag::error("axis-type", text.span, message).related(output.span, "declared here"));

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Resolver, step_ix, templates};
 use crate::diag::{Diag, Span};
-use crate::spec::draft::{FromDraft, InputDraft, OutputDraft};
+use crate::spec::draft::{FromDraft, InputDraft};
 use crate::spec::reader::Text;
 use crate::spec::reference::{self, PickText, RefText};
 use crate::spec::words::{list, nearest, quote, suggest};
@@ -68,7 +68,7 @@ impl<'t> Resolver<'_, 't> {
         };
         let producer = self.producer(ix, part, &written, how)?;
         let output = self.producers_output(producer, part, &written)?;
-        self.check_use(part, &written, how, &self.drafts[producer].outputs[output])?;
+        self.check_use(producer, part, &written, how, output)?;
         let picks = self.picks(producer, part, &written.picks)?;
         let span = self.place(part, 0..part.text.len());
         self.depend(ix, producer, span)?;
@@ -155,7 +155,16 @@ impl<'t> Resolver<'_, 't> {
     }
 
     /// Refuses forms of a reference that mean nothing where it stands.
-    fn check_use(&mut self, part: Part<'t>, written: &RefText<'_>, how: Use, output: &OutputDraft<'t>) -> Option<()> {
+    fn check_use(
+        &mut self,
+        producer: usize,
+        part: Part<'t>,
+        written: &RefText<'_>,
+        how: Use,
+        output: usize,
+    ) -> Option<()> {
+        let draft = &self.drafts[producer];
+        let output = &draft.outputs[output];
         let whole = self.place(part, 0..part.text.len());
         let gathers = written.gather.is_some();
         let is_value = output.ty.is_some();
@@ -174,6 +183,9 @@ impl<'t> Resolver<'_, 't> {
             _ => None,
         };
         if let Some((message, help)) = problem {
+            if draft.broken && !gathers {
+                return None;
+            }
             let mut diag = Diag::error("reference-not-here", whole, message).help(help);
             if !gathers {
                 diag = diag.related(output.span, "the output");

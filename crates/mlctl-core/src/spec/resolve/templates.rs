@@ -93,7 +93,7 @@ impl<'t> Resolver<'_, 't> {
             Piece::Param(name) => self.check_param(name, span, params),
             Piece::Matrix(name) => self.check_axis(ix, name, span),
             Piece::Input(name) => {
-                if !self.inputs.contains_key(&(ix, name.as_str())) {
+                if !self.inputs.contains_key(&(ix, name.as_str())) && !draft.broken {
                     let names = draft.inputs.iter().map(|input| input.name);
                     self.unknown_of_step("unknown-input", "input", name, span, names);
                 }
@@ -105,6 +105,7 @@ impl<'t> Resolver<'_, 't> {
                         self.reader.error("output-without-path", span, message);
                     }
                 }
+                None if draft.broken => {}
                 None => {
                     let names = draft.outputs.iter().map(|output| output.name);
                     self.unknown_of_step("unknown-output", "output", name, span, names);
@@ -176,6 +177,9 @@ impl<'t> Resolver<'_, 't> {
         let name = parts.next().unwrap_or_default();
         let part = Part::whole(from);
         let Some(index) = self.outputs.get(&(ix, name)).copied() else {
+            if draft.broken {
+                return None;
+            }
             let span = self.place(part, 0..name.len());
             let names = draft.outputs.iter().map(|output| output.name).filter(|name| *name != own);
             self.unknown_of_step("unknown-output", "output", name, span, names);
@@ -195,6 +199,9 @@ impl<'t> Resolver<'_, 't> {
             None
         };
         if let Some(problem) = problem {
+            if draft.broken {
+                return None;
+            }
             let span = self.place(part, 0..name.len());
             let message = format!("output {} {problem}: nothing can be read from it", quote(name));
             self.reader.push(Diag::error("from-not-json", span, message).related(source.span, "the output"));

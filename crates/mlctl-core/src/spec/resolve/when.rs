@@ -180,7 +180,8 @@ impl<'t> Resolver<'_, 't> {
                     return None;
                 }
                 let ty = self.params.get(param)?.ty;
-                let Some(kind) = Kind::of(ty) else {
+                let kind = if self.broken_params.contains(param) { Some(Kind::Open) } else { Kind::of(ty) };
+                let Some(kind) = kind else {
                     self.untyped(part.slice(range), ty);
                     return None;
                 };
