@@ -95,22 +95,29 @@ fn make_parent(path: &Path, work: &Path) -> io::Result<()> {
     }
 }
 
-/// Where the object of an artifact, or the entry of it, is. That it exists is checked here: a link to nothing would
-/// only surprise the program.
+/// Where the object of an artifact, or the entry of it, is. It is looked at before each use: a step that is not confined,
+/// or anybody else, may have damaged it since it was made, and what is computed from it would be kept under a good key.
 fn object(content: &InputContent, store: &Store) -> Result<PathBuf, String> {
     let InputContent::Artifact { artifact, entry } = content else {
         return Err("a gather in a gather".to_owned());
     };
-    let mut path = store.object_path(artifact);
-    if let Some(entry) = entry {
-        path.push(entry);
+    let short = artifact.digest.short();
+    match store.is_right(artifact) {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(format!(
+                "its object {short} was removed or damaged in the store while the run went on: run again, and it is made anew"
+            ));
+        }
+        Err(error) => return Err(format!("its object {short} cannot be read: {error}")),
     }
+    let mut path = store.object_path(artifact);
+    let Some(entry) = entry else { return Ok(path) };
+    path.push(entry);
     match fs::symlink_metadata(&path) {
         Ok(_) => Ok(path),
-        Err(error) => match entry {
-            Some(entry) if error.kind() == io::ErrorKind::NotFound => Err(format!("it has no entry `{entry}`")),
-            _ => Err(format!("its object {} cannot be read: {error}", artifact.digest.short())),
-        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!("it has no entry `{entry}`")),
+        Err(error) => Err(format!("its entry `{entry}` cannot be read: {error}")),
     }
 }
 

@@ -95,6 +95,12 @@ impl Store {
         self.stat(&ObjectName::of(artifact)).is_ok_and(|stat| stat.is_some())
     }
 
+    /// Whether the object is there and right, as far as its stamp tells; where that is not the one it had when it was last
+    /// known to be right it is rehashed. One that is damaged is moved away.
+    pub fn is_right(&self, artifact: &Artifact) -> Result<bool, StoreError> {
+        Ok(self.vouch(&ObjectName::of(artifact))?.is_some())
+    }
+
     /// Rehashes the object: all of it, whatever its stamp. One that is not what its name says is moved away.
     pub fn verify(&self, artifact: &Artifact) -> Result<(), StoreError> {
         let name = ObjectName::of(artifact);
