@@ -97,6 +97,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let executor = Executor::new(store.clone()).guarded_by(Warden::this_program());
     let environment =
         |name: &str| environment::realise(&ready.realisations[name], &project.root, store.root(), &|_| {});
+    let cancel = || Cancel::new().map_err(|error| CommandError::missing("cannot make a pipe").because(&error));
     let around = Surroundings {
         executor: &executor,
         store: &store,
@@ -106,7 +107,8 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         environment: &environment,
         secrets: ready.secrets,
         sandbox: how.sandbox,
-        cancel: Cancel::new().map_err(|error| CommandError::missing("cannot make a pipe").because(&error))?,
+        cancel: cancel()?,
+        cancel_finally: cancel()?,
     };
     let scheduler = Scheduler::new(plan, ready.facts, options);
     let ended = LocalRun::new(around, scheduler, writer, view).run(jobs, how.deadline)?;

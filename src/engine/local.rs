@@ -14,6 +14,7 @@ use mlctl_core::digest::Digest;
 use mlctl_core::event::{Outcome, Reason, Recorded};
 use mlctl_core::graph::InstanceIx;
 use mlctl_core::scheduler::{Command, Input, Scheduler};
+use mlctl_core::workflow::Step;
 use mlctl_exec::store::Store;
 use mlctl_exec::{Cancel, Executor, Place, Realised, sources};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -26,6 +27,9 @@ use crate::ui::time::now;
 
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(10);
+/// Whoever asks for the end within this time after the first request said the same thing twice (`mlctl cancel` leaves
+/// a note and sends a signal; `timeout` signals the process and its group); later it means: at once.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 /// What steps find on this machine.
 pub(crate) struct Surroundings<'a> {
@@ -45,8 +49,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) secrets: Secrets,
     /// Whether steps are confined in what they may write.
     pub(crate) sandbox: bool,
-    /// Ends every attempt.
+    /// Ends every attempt, but those of `finally` steps: they run after a cancelled run too.
     pub(crate) cancel: Cancel,
+    /// Ends those.
+    pub(crate) cancel_finally: Cancel,
 }
 
 /// A run on this machine.
@@ -65,6 +71,8 @@ struct Shared<'a> {
     view: RunView<'a>,
     launches: VecDeque<(InstanceIx, u32)>,
     timers: BinaryHeap<Reverse<(Instant, InstanceIx)>>,
+    /// When somebody first asked for the end.
+    stopping: Option<Instant>,
     outcome: Option<Outcome>,
     /// The record cannot be written any more: the run ends.
     broken: Option<CommandError>,
@@ -91,6 +99,7 @@ impl<'a> LocalRun<'a> {
             view,
             launches: VecDeque::new(),
             timers: BinaryHeap::new(),
+            stopping: None,
             outcome: None,
             broken: None,
         };
@@ -125,9 +134,9 @@ impl<'a> LocalRun<'a> {
     fn work(&self) {
         let mut finished = None;
         while let Some((ix, attempt)) = self.next(finished.take()) {
-            let result = self.prepare(ix, attempt).and_then(|(task, place)| {
+            let result = self.prepare(ix, attempt).and_then(|(task, place, cancel)| {
                 let mut started = || self.tell(Input::Started { ix, attempt });
-                self.around.executor.run(&task, &place, &self.around.cancel, &mut started).result
+                self.around.executor.run(&task, &place, cancel, &mut started).result
             });
             finished = Some(Input::Finished { ix, attempt, result });
         }
@@ -150,7 +159,7 @@ impl<'a> LocalRun<'a> {
         }
     }
 
-    fn prepare(&self, ix: InstanceIx, attempt: u32) -> Result<(Task, Place), StepFailure> {
+    fn prepare(&self, ix: InstanceIx, attempt: u32) -> Result<(Task, Place, &Cancel), StepFailure> {
         let name = self.lock().scheduler.instance(ix).step().environment.clone();
         let environment = name.map(|name| (self.around.environment)(&name)).transpose();
         let environment = environment.map_err(|error| StepFailure::Executor { reason: error.to_string() })?;
@@ -175,7 +184,7 @@ impl<'a> LocalRun<'a> {
             grace: GRACE,
             components: shared.scheduler.components(ix),
         };
-        Ok((task, place))
+        Ok((task, place, self.cancel_of(step)))
     }
 
     /// Watches the clock, signals, and who asks for the end; draws.
@@ -191,11 +200,11 @@ impl<'a> LocalRun<'a> {
             }
             for signal in signals.pending() {
                 let reason = if signal == SIGTERM { Reason::Cancelled } else { Reason::Interrupted };
-                self.apply(&mut shared, Input::Cancel(reason));
+                self.stop(&mut shared, reason);
             }
             if !cancel_seen && shared.writer.cancel_requested() {
                 cancel_seen = true;
-                self.apply(&mut shared, Input::Cancel(Reason::Cancelled));
+                self.stop(&mut shared, Reason::Cancelled);
             }
             if deadline.is_some_and(|due| due <= moment) {
                 deadline = None;
@@ -209,6 +218,29 @@ impl<'a> LocalRun<'a> {
             let wait = next.map_or(RunView::TICK, |due| RunView::TICK.min(due.saturating_duration_since(moment)));
             shared = self.news.wait_timeout(shared, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Somebody wants the run to end. Who says so again is not made to wait.
+    fn stop(&self, shared: &mut Shared<'_>, reason: Reason) {
+        match shared.stopping {
+            None => {
+                shared.stopping = Some(Instant::now());
+                self.apply(shared, Input::Cancel(reason));
+                if !shared.is_over() {
+                    shared.view.note("ending what runs; Ctrl-C or `mlctl cancel` again kills it at once");
+                }
+            }
+            Some(first) if first.elapsed() < SAME_REQUEST => {}
+            Some(_) => {
+                self.around.cancel.force();
+                self.around.cancel_finally.force();
+                self.apply(shared, Input::Cancel(reason));
+            }
+        }
+    }
+
+    fn cancel_of(&self, step: &Step) -> &Cancel {
+        if step.finally { &self.around.cancel_finally } else { &self.around.cancel }
     }
 
     fn tell(&self, input: Input) {
@@ -233,6 +265,7 @@ impl<'a> LocalRun<'a> {
             // What runs, if the record is broken, must end too.
             if shared.broken.is_some() {
                 self.around.cancel.cancel();
+                self.around.cancel_finally.cancel();
             }
             self.work.notify_all();
             self.news.notify_all();
@@ -267,7 +300,7 @@ impl<'a> LocalRun<'a> {
                 shared.timers.push(Reverse((Instant::now() + delay, ix)));
                 self.news.notify_all();
             }
-            Command::Kill { .. } => self.around.cancel.cancel(),
+            Command::Kill { ix } => self.cancel_of(shared.scheduler.instance(ix).step()).cancel(),
             Command::Record(event) => shared.record(&Recorded { at: now(), event }),
             Command::Done(outcome) => shared.outcome = Some(outcome),
         }

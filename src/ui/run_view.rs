@@ -136,6 +136,15 @@ impl<'a> RunView<'a> {
         }
     }
 
+    /// Says something above the progress, at once.
+    pub(crate) fn note(&mut self, text: &str) {
+        self.write(Instant::now());
+        match &self.screen {
+            Some(screen) => screen.above(|| self.ui.note(text)),
+            None => self.ui.note(text),
+        }
+    }
+
     /// Ends the view with the summary of how the run ended.
     pub(crate) fn finish(mut self, ended: &Ended, millis: u64) -> Result<(), CommandError> {
         if let Some(screen) = self.screen.take() {

@@ -8,11 +8,17 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 /// Cancels every attempt that holds a clone of it, now or later: their process trees get TERM, and KILL after a grace.
 #[derive(Debug, Clone)]
-pub struct Cancel(Arc<Pipe>);
+pub struct Cancel(Arc<Levels>);
+
+#[derive(Debug)]
+struct Levels {
+    asked: Latch,
+    forced: Latch,
+}
 
 /// Nothing is ever written: closing the one writing end wakes every `poll` of the reading end, for good.
 #[derive(Debug)]
-struct Pipe {
+struct Latch {
     read: OwnedFd,
     write: Mutex<Option<OwnedFd>>,
 }
@@ -20,26 +26,52 @@ struct Pipe {
 impl Cancel {
     /// One that has not been cancelled.
     pub fn new() -> io::Result<Self> {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-        Ok(Self(Arc::new(Pipe { read, write: Mutex::new(Some(write)) })))
+        Ok(Self(Arc::new(Levels { asked: Latch::new()?, forced: Latch::new()? })))
     }
 
     /// Cancels. Doing it again changes nothing.
     pub fn cancel(&self) {
-        self.writer().take();
+        self.0.asked.writer().take();
+    }
+
+    /// Cancels, and ends the grace of what has been told to stop already: KILL at once.
+    pub fn force(&self) {
+        self.0.forced.writer().take();
+        self.cancel();
     }
 
     /// Whether [`Cancel::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
-        self.writer().is_none()
+        self.0.asked.is_set()
+    }
+
+    /// Whether [`Cancel::force`] was called.
+    pub(crate) fn is_forced(&self) -> bool {
+        self.0.forced.is_set()
     }
 
     /// Becomes ready (hung up) when cancelled.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.0.read.as_fd()
+        self.0.asked.read.as_fd()
+    }
+
+    /// Becomes ready (hung up) when forced.
+    pub(crate) fn forced_fd(&self) -> BorrowedFd<'_> {
+        self.0.forced.read.as_fd()
+    }
+}
+
+impl Latch {
+    fn new() -> io::Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok(Self { read, write: Mutex::new(Some(write)) })
+    }
+
+    fn is_set(&self) -> bool {
+        self.writer().is_none()
     }
 
     fn writer(&self) -> std::sync::MutexGuard<'_, Option<OwnedFd>> {
-        self.0.write.lock().unwrap_or_else(PoisonError::into_inner)
+        self.write.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

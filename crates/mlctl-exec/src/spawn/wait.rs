@@ -1,7 +1,7 @@
 //! Waiting for a command: its end, its time limit, or a cancellation, whichever comes first.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub(crate) enum Ending {
 /// What may end a command from outside.
 pub(crate) struct Limits<'a> {
     pub(crate) timeout: Option<Duration>,
-    /// Between TERM and KILL.
+    /// Between TERM and KILL, unless the cancellation is forced.
     pub(crate) grace: Duration,
     pub(crate) cancel: &'a Cancel,
 }
@@ -62,7 +62,7 @@ impl Running {
     /// was anything.
     pub(crate) fn wait(self, limits: &Limits, family: &Family, log: &mut Log) -> io::Result<(Ending, bool)> {
         let deadline = limits.timeout.and_then(|timeout| self.since.checked_add(timeout));
-        let by_us = match self.until(deadline, Some(limits.cancel), log)? {
+        let by_us = match self.until(deadline, limits.cancel.fd(), log)? {
             Next::Ended => None,
             Next::Cancelled => Some(Ending::Cancelled),
             Next::Deadline => Some(Ending::TimedOut(limits.timeout.unwrap_or_default())),
@@ -70,8 +70,8 @@ impl Running {
         if by_us.is_some() {
             family.terminate(self.pid);
             let deadline = Instant::now() + limits.grace;
-            self.until(Some(deadline), None, log)?;
-            while Instant::now() < deadline && family.has_orphans(self.pid) {
+            self.until(Some(deadline), limits.cancel.forced_fd(), log)?;
+            while Instant::now() < deadline && !limits.cancel.is_forced() && family.has_orphans(self.pid) {
                 log.copy();
                 sleep(Duration::from_millis(10));
             }
@@ -89,12 +89,12 @@ impl Running {
     }
 
     /// Copies to `log` until something else happens.
-    fn until(&self, deadline: Option<Instant>, cancel: Option<&Cancel>, log: &mut Log) -> io::Result<Next> {
+    fn until(&self, deadline: Option<Instant>, cancel: BorrowedFd<'_>, log: &mut Log) -> io::Result<Next> {
         loop {
             let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
             // A negative descriptor would be left out; the process's own twice does no harm.
             let own = self.pidfd.as_fd();
-            let watched = [own, cancel.map_or(own, Cancel::fd), log.fd().unwrap_or(own)];
+            let watched = [own, cancel, log.fd().unwrap_or(own)];
             let mut watched = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
             match poll(&mut watched, left.as_ref()) {
                 Ok(0) => return Ok(Next::Deadline),

@@ -111,6 +111,24 @@ fn cancelling_ends_all_that_run() {
 }
 
 #[test]
+fn a_forced_cancel_waits_for_nothing() {
+    let bench = Bench::new();
+    let cancel = Cancel::new().unwrap();
+    let mut place = bench.place();
+    place.grace = Duration::from_secs(600);
+    thread::scope(|scope| {
+        let text = "trap '' TERM; while true; do sleep 1; done";
+        let attempt = scope.spawn(|| bench.executor.run(&script(&bench, text), &place, &cancel, &mut || {}));
+        thread::sleep(Duration::from_millis(100));
+        cancel.cancel();
+        thread::sleep(Duration::from_millis(50));
+        assert!(!attempt.is_finished());
+        cancel.force();
+        assert_eq!(attempt.join().unwrap().result, Err(StepFailure::Cancelled));
+    });
+}
+
+#[test]
 fn a_huge_limit_is_none() {
     let bench = Bench::new();
     bench.run(&script(&bench, "true").timeout(u64::MAX)).result();
