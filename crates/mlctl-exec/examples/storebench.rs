@@ -1,6 +1,7 @@
 //! What the store costs, as ratios to what others take for the same in the same run:
 //! `cargo run --release -p mlctl-exec --example storebench -- DIRECTORY`. Needs `b3sum`, `cp` and `git` on PATH; what is
-//! missing is left out. Each figure is the best of several rounds, since a busy neighbour only ever adds.
+//! missing is left out. Each figure is the best of several rounds, since a busy neighbour only ever adds: of wall time,
+//! and of CPU time, which is what to compare on a busy machine. After the directory: `big`, `small` or `tree` alone.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
@@ -26,44 +27,66 @@ fn main() {
     let root = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from).join("storebench");
     remove_tree(&root).unwrap();
     fs::create_dir_all(&root).unwrap();
-    big(&root);
-    small(&root);
-    tree(&root);
+    let only = std::env::args().nth(2);
+    for (name, part) in [("big", big as fn(&Path)), ("small", small), ("tree", tree)] {
+        if only.as_ref().is_none_or(|only| only == name) {
+            part(&root);
+        }
+    }
     remove_tree(&root).unwrap();
 }
 
-fn best(mut work: impl FnMut() -> Duration) -> Duration {
-    (0..ROUNDS).map(|_| work()).min().unwrap()
+/// What something took.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Took {
+    wall: f64,
+    cpu: f64,
 }
 
-fn timed<T>(work: impl FnOnce() -> T) -> Duration {
-    let start = Instant::now();
+impl Took {
+    fn best(self, other: Self) -> Self {
+        Self { wall: self.wall.min(other.wall), cpu: self.cpu.min(other.cpu) }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { wall: self.wall + other.wall, cpu: self.cpu + other.cpu }
+    }
+}
+
+fn best(work: impl FnMut() -> Took) -> Took {
+    std::iter::repeat_with(work).take(ROUNDS).reduce(Took::best).unwrap()
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> Took {
+    let (start, before) = (Instant::now(), cpu());
     std::hint::black_box(work());
-    start.elapsed()
+    Took { wall: start.elapsed().as_secs_f64() * 1e3, cpu: cpu() - before }
+}
+
+/// Milliseconds of CPU that this process has had, and those of its children that have ended.
+fn cpu() -> f64 {
+    let own = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let ticks: f64 = stat.split(' ').skip(15).take(2).map(|t| t.parse::<f64>().unwrap()).sum();
+    own.tv_sec as f64 * 1e3 + own.tv_nsec as f64 / 1e6 + ticks * 10.0
 }
 
 /// The best time of a program, or nothing if it is not there.
-fn program(name: &str, args: &[&Path], before: impl Fn()) -> Option<Duration> {
-    let run = || {
+fn program(name: &str, args: &[&Path], before: impl Fn()) -> Option<Took> {
+    Command::new(name).arg("--version").stdout(Stdio::null()).status().ok()?;
+    Some(best(|| {
         before();
-        let start = Instant::now();
-        let status = Command::new(name).args(args).stdout(Stdio::null()).status().ok()?;
-        assert!(status.success(), "{name} failed");
-        Some(start.elapsed())
-    };
-    (0..ROUNDS).map(|_| run()).min().flatten()
+        timed(|| assert!(Command::new(name).args(args).stdout(Stdio::null()).status().unwrap().success()))
+    }))
 }
 
-fn told(what: &str, ours: Duration, theirs: Option<Duration>, name: &str) {
-    let ms = ours.as_secs_f64() * 1000.0;
-    match theirs {
-        Some(t) => println!(
-            "{what:50} {ms:9.1} ms   {:9.1} ms {name}   ratio {:.2}",
-            t.as_secs_f64() * 1000.0,
-            ours.as_secs_f64() / t.as_secs_f64()
-        ),
-        None => println!("{what:50} {ms:9.1} ms"),
+fn told(what: &str, ours: Took, theirs: Option<(Took, &str)>) {
+    print!("{what:40} {:8.1} ms {:8.1} CPU", ours.wall, ours.cpu);
+    if let Some((t, name)) = theirs {
+        let ratio = (ours.wall / t.wall, ours.cpu / t.cpu);
+        print!("   {:8.1} ms {:8.1} CPU {name}: {:.2}, CPU {:.2}", t.wall, t.cpu, ratio.0, ratio.1);
     }
+    println!();
 }
 
 fn noise(len: usize, seed: u64) -> Vec<u8> {
@@ -81,8 +104,8 @@ fn big(root: &Path) {
     };
     let b3sum = program("b3sum", &[&big], || {});
     let cp = program("cp", &[&big, &copy], fresh);
-    let both = b3sum.zip(cp).map(|(a, b)| a + b);
-    told("1 GiB: digest", best(|| timed(|| hash::file(&big).unwrap())), b3sum, "b3sum");
+    let both = b3sum.zip(cp).map(|(a, b)| a.and(b));
+    told("1 GiB: digest", best(|| timed(|| hash::file(&big).unwrap())), b3sum.map(|t| (t, "b3sum")));
     let store = Store::open(&root.join("big-store")).unwrap();
     let put = best(|| {
         let took = timed(|| store.put_copy(&big).unwrap());
@@ -90,20 +113,20 @@ fn big(root: &Path) {
         remove_tree(&store.object_path(&artifact)).unwrap();
         took
     });
-    told("1 GiB: in, copied", put, both, "cp + b3sum");
+    told("1 GiB: in, copied", put, both.map(|t| (t, "cp + b3sum")));
     let artifact = store.put_copy(&big).unwrap();
     let out = best(|| {
         fresh();
         timed(|| store.copy_out(&artifact, None, &copy).unwrap())
     });
-    told("1 GiB: out", out, both, "cp + b3sum");
+    told("1 GiB: out", out, both.map(|t| (t, "cp + b3sum")));
     let output = best(|| {
         remove_tree(&store.object_path(&artifact)).unwrap();
         fresh();
         fs::copy(&big, &copy).unwrap();
         timed(|| store.put_output(&copy).unwrap())
     });
-    told("1 GiB: in, as an output", output, b3sum, "b3sum");
+    told("1 GiB: in, as an output", output, b3sum.map(|t| (t, "b3sum")));
     let stamps = root.join("big-stamps");
     let inputs = Inputs::of(root, &stamps).unwrap();
     inputs.put("big", &store).unwrap();
@@ -114,7 +137,7 @@ fn big(root: &Path) {
             Inputs::of(root, &stamps).unwrap().put("big", &store).unwrap();
         })
     });
-    told("1 GiB: an unchanged input", again, None, "");
+    told("1 GiB: an unchanged input", again, None);
     remove_tree(&root.join("big-store")).unwrap();
     fresh();
     fs::remove_file(&big).unwrap();
@@ -156,23 +179,13 @@ fn small(root: &Path) {
     let others: Vec<Digest> = keys.iter().map(|k| Digest::of(k.as_bytes())).collect();
     each("lookup, a miss", || others.iter().for_each(|key| assert!(store.lookup(key).is_none())));
     let collect = timed(|| gc(&store, &Keep::default(), SystemTime::now(), false).unwrap());
-    told("gc of 10,000 entries and objects", collect, None, "");
+    told("gc of 10,000 entries and objects", collect, None);
 }
 
 fn each(what: &str, work: impl FnOnce()) {
-    let cpu = || {
-        let usage = fs::read_to_string("/proc/self/stat").unwrap();
-        let ticks = |n: usize| usage.rsplit(')').next().unwrap().split(' ').nth(n).unwrap().parse::<f64>().unwrap();
-        (ticks(12) + ticks(13)) * 10_000.0
-    };
-    let (before, start) = (cpu(), Instant::now());
-    work();
-    let per = |micros: f64| micros / SMALL as f64;
-    println!(
-        "{what:50} {:6.1} us wall, {:6.1} us CPU each",
-        per(start.elapsed().as_secs_f64() * 1e6),
-        per(cpu() - before)
-    );
+    let took = timed(work);
+    let per = |millis: f64| millis * 1e3 / SMALL as f64;
+    println!("{what:40} {:6.1} us {:6.1} CPU each", per(took.wall), per(took.cpu));
 }
 
 /// A tree of 20,000 files.
@@ -192,7 +205,7 @@ fn tree(root: &Path) {
         let _ = fs::remove_file(&stamps);
         timed(|| Snapshot::take(&project, &stamps).unwrap().tree(None, &[]).unwrap())
     });
-    told("20,000 files: sources, nothing known", cold, Some(plain), "two-thread walk + BLAKE3");
+    told("20,000 files: sources, nothing known", cold, Some((plain, "two-thread walk + BLAKE3")));
     let snapshot = Snapshot::take(&project, &stamps).unwrap();
     let tree = snapshot.tree(None, &[]).unwrap();
     snapshot.save().unwrap();
@@ -204,16 +217,16 @@ fn tree(root: &Path) {
     };
     let has_git = git(&["init", "-q"]) && git(&["add", "."]) && git(&["status"]);
     let status = has_git.then(|| best(|| timed(|| assert!(git(&["status", "--porcelain"])))));
-    told("20,000 files: sources, unchanged", warm, status, "git status");
+    told("20,000 files: sources, unchanged", warm, status.map(|t| (t, "git status")));
     remove_tree(&project.join(".git")).unwrap();
     let store = Store::open(&root.join("tree-store")).unwrap();
-    told("20,000 files: sources into the store", timed(|| store.put_sources(&tree).unwrap()), None, "");
-    told("20,000 files: again", best(|| timed(|| store.put_sources(&tree).unwrap())), None, "");
+    told("20,000 files: sources into the store", timed(|| store.put_sources(&tree).unwrap()), None);
+    told("20,000 files: again", best(|| timed(|| store.put_sources(&tree).unwrap())), None);
     let work = root.join("work");
     fs::create_dir(&work).unwrap();
-    told("20,000 files: checkout", timed(|| store.checkout(&tree.manifest, &work).unwrap()), None, "");
+    told("20,000 files: checkout", timed(|| store.checkout(&tree.manifest, &work).unwrap()), None);
     let output = timed(|| store.put_output(&work).unwrap());
-    told("20,000 files: as an output", output, Some(plain), "two-thread walk + BLAKE3");
+    told("20,000 files: as an output", output, Some((plain, "two-thread walk + BLAKE3")));
 }
 
 /// What no digest of a tree can do without, at its simplest.

@@ -7,19 +7,20 @@
 //! **Why that is safe.** What a run comes to rely on is either *young* (an entry used, or an object changed, less than
 //! a day ago), and then, because the run is alive, not old enough to be taken; or it is older, and then
 //! [`Store::lookup`], `put_...` and [`Store::put_sources`] make it young first, under a shared lock on `gc.lock`. Gc
-//! holds that lock exclusively from when it looks which runs are alive until everything it takes has been moved to the
-//! trash. So nothing that it has found old can be relied upon meanwhile: the other side waits for those moments, and
-//! then misses. Leases are taken under the shared lock too: no run begins while gc decides.
+//! holds that lock exclusively from when it looks which runs are alive until everything it takes is out of its place.
+//! So nothing that it has found old can be relied upon meanwhile: the other side waits for those moments, and then
+//! misses. Leases are taken under the shared lock too: no run begins while gc decides.
 //!
 //! When an entry was used last is the `mtime` of its file, which a lookup sets when it is a day old; of an object and of
 //! a source tree's manifest it is the `ctime`, which setting its mode again renews. What is reused without a lookup (by
 //! a key of the whole run) is not seen here: the caller names it.
 //!
-//! Entries are moved first, then manifests, then the rest: cut off at any point, nothing names what is gone. The trash
-//! is emptied at the end, without the lock.
+//! Entries go first, then manifests, then the rest: cut off at any point, nothing names what is gone. What takes long to
+//! remove is moved to the trash, which is emptied at the end, without the lock.
 
 use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -76,8 +77,17 @@ pub fn gc(store: &Store, keep: &Keep, now: SystemTime, dry_run: bool) -> Result<
     if dry_run {
         return Ok(report);
     }
-    for path in &condemned {
-        store.discard(path)?;
+    for Condemned { path, small } in &condemned {
+        let gone = if *small {
+            fs::remove_file(path).map_err(StoreError::io("remove", path))
+        } else {
+            store.discard(path).map(drop)
+        };
+        match gone {
+            // Found damaged and moved away meanwhile.
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
     }
     drop(lock);
     sweep(store, now)?;
@@ -91,9 +101,19 @@ struct Collector<'a> {
     since: i64,
     marked: HashSet<ObjectName>,
     report: GcReport,
-    /// In the order in which to move them.
-    condemned: Vec<PathBuf>,
+    /// In the order in which they go.
+    condemned: Vec<Condemned>,
 }
+
+/// What is to go.
+struct Condemned {
+    path: PathBuf,
+    /// A file that takes no longer to remove than to move.
+    small: bool,
+}
+
+/// Removing a larger file takes the time to free its blocks.
+const SMALL: u64 = 1 << 20;
 
 impl Collector<'_> {
     fn entries(&mut self) -> Result<(), StoreError> {
@@ -102,7 +122,7 @@ impl Collector<'_> {
             let Some(stamp) = stamp(&path)? else { continue };
             if stamp.mtime < self.since && !self.keep.keys.contains(&key) {
                 self.report.entries += 1;
-                self.condemned.push(path);
+                self.condemned.push(Condemned { path, small: true });
                 continue;
             }
             self.report.kept_entries += 1;
@@ -140,8 +160,9 @@ impl Collector<'_> {
         objects.sort_by_key(|(name, ..)| name.form != Form::Manifest);
         for (name, path, size) in objects {
             self.report.objects += 1;
-            self.report.bytes += if name.form == Form::Directory { self.directory_size(name.digest) } else { size };
-            self.condemned.push(path);
+            let directory = name.form == Form::Directory;
+            self.report.bytes += if directory { self.directory_size(name.digest) } else { size };
+            self.condemned.push(Condemned { path, small: !directory && size < SMALL });
         }
         Ok(())
     }
@@ -161,7 +182,7 @@ impl Collector<'_> {
 }
 
 /// The directories of dead runs, and when the oldest that is alive began.
-fn runs(store: &Store, now: SystemTime) -> Result<(Vec<PathBuf>, Option<SystemTime>), StoreError> {
+fn runs(store: &Store, now: SystemTime) -> Result<(Vec<Condemned>, Option<SystemTime>), StoreError> {
     let (mut dead, mut oldest) = (Vec::new(), None);
     for (_, path) in list(&store.root().join("runs"))? {
         let lease = path.join("lease");
@@ -170,7 +191,7 @@ fn runs(store: &Store, now: SystemTime) -> Result<(Vec<PathBuf>, Option<SystemTi
             let start = start.min(now);
             oldest = Some(oldest.map_or(start, |o: SystemTime| o.min(start)));
         } else {
-            dead.push(path);
+            dead.push(Condemned { path, small: false });
         }
     }
     Ok((dead, oldest))

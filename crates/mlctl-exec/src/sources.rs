@@ -91,19 +91,31 @@ impl Snapshot {
         let root = fs::canonicalize(project).map_err(StoreError::io("read", project))?;
         let taken = now();
         let found = walk::walk(&root)?;
-        Ok(Self { root, taken, found, stamps: Stamps::read(stamps), trees: Mutex::default() })
+        Ok(Self { root, taken, found, stamps: Stamps::at(stamps), trees: Mutex::default() })
     }
 
     /// The tree of a step: what its `sources` match (all, without), but for `excluded` paths and what is below them.
-    /// All that cannot be a source is reported at once. Asking again for the same costs nothing.
+    /// All that cannot be a source is reported at once. Asking again for the same costs next to nothing.
     pub fn tree(&self, globs: Option<&[String]>, excluded: &[String]) -> Result<Arc<SourceTree>, Vec<SourceError>> {
-        let wanted: Wanted = (globs.map(<[String]>::to_vec), excluded.to_vec());
+        // Steps that exclude different paths mostly have the same tree, for most of those do not exist.
+        let excluded = excluded.iter().map(|path| filter::clean(path)).filter(|path| self.has(path));
+        let mut wanted: Wanted = (globs.map(<[String]>::to_vec), excluded.map(str::to_owned).collect());
+        wanted.1.sort_unstable();
+        wanted.1.dedup();
         if let Some(tree) = hash::lock(&self.trees).get(&wanted) {
             return Ok(tree.clone());
         }
         let tree = Arc::new(self.build(&wanted)?);
         hash::lock(&self.trees).insert(wanted, tree.clone());
         Ok(tree)
+    }
+
+    /// Whether there is anything at this path.
+    fn has(&self, path: &str) -> bool {
+        let below = format!("{path}/");
+        let first = |prefix: &str| self.found.get(self.found.partition_point(|found| found.path.as_str() < prefix));
+        first(path).is_some_and(|found| found.path == path)
+            || first(&below).is_some_and(|found| found.path.starts_with(&below))
     }
 
     /// A digest over the names and stamps of everything that could be a source, but for `excluded` paths and what is

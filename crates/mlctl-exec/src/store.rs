@@ -38,6 +38,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -112,7 +113,7 @@ impl Store {
     }
 
     fn path_of(&self, name: &ObjectName) -> PathBuf {
-        self.root.join("objects").join(name.to_string())
+        self.root.join("objects").join(name.path())
     }
 
     /// A name that nothing else uses, on the store's file system.
@@ -123,8 +124,14 @@ impl Store {
     /// Moves something out of the way for good.
     pub(crate) fn discard(&self, path: &Path) -> Result<PathBuf, StoreError> {
         let trash = self.unique("trash");
-        fs::rename(path, &trash).map_err(StoreError::io("move away", path))?;
-        Ok(trash)
+        let moved = match fs::rename(path, &trash) {
+            // To move a directory its owner needs write permission on it.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o700)).and_then(|()| fs::rename(path, &trash))
+            }
+            other => other,
+        };
+        moved.map(|()| trash).map_err(StoreError::io("move away", path))
     }
 
     fn unique(&self, directory: &str) -> PathBuf {

@@ -1,5 +1,7 @@
 //! `sources = [...]`: which files a step has.
 
+use std::collections::HashSet;
+
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::walk::{Found, What};
@@ -8,7 +10,7 @@ use super::walk::{Found, What};
 /// `?` do not match `/`, `**` does.
 pub(super) struct Filter<'a> {
     globs: Option<Globs>,
-    excluded: Vec<&'a str>,
+    excluded: HashSet<&'a str>,
 }
 
 struct Globs {
@@ -30,7 +32,7 @@ impl<'a> Filter<'a> {
 
     /// Whether the step has it. Globs that match are struck off `unmatched`.
     pub(super) fn wants(&self, found: &Found, unmatched: &mut [bool]) -> bool {
-        if self.excluded.iter().any(|path| is_at_or_below(&found.path, path)) {
+        if !self.excluded.is_empty() && with_parents(&found.path).any(|path| self.excluded.contains(path)) {
             return false;
         }
         let Some(globs) = &self.globs else { return true };
@@ -66,9 +68,14 @@ impl Globs {
 }
 
 /// `./src/` is `src`, `.` is everything.
-fn clean(path: &str) -> &str {
+pub(super) fn clean(path: &str) -> &str {
     let path = path.trim_start_matches("./").trim_end_matches('/');
     if path == "." { "" } else { path }
+}
+
+/// The path and the directories it is in.
+fn with_parents(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(end, _)| &path[..end]).chain([path])
 }
 
 fn is_at_or_below(path: &str, directory: &str) -> bool {

@@ -23,7 +23,7 @@ impl Inputs {
     /// Of the project; `stamps` is the file of the cache.
     pub fn of(project: &Path, stamps: &Path) -> Result<Self, StoreError> {
         let root = fs::canonicalize(project).map_err(StoreError::io("read", project))?;
-        Ok(Self { root, stamps: Stamps::read(stamps) })
+        Ok(Self { root, stamps: Stamps::at(stamps) })
     }
 
     /// What is at this path of the project. Nothing is stored. A file whose stamp is known is not read.

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use mlctl_core::digest::Digest;
 use rustix::fs::Stat;
@@ -25,20 +25,24 @@ const MAGIC: &[u8] = b"mlctl stamps 1\n";
 #[derive(Debug)]
 pub(super) struct Stamps {
     path: PathBuf,
-    known: HashMap<Box<str>, (Stamp, Digest)>,
+    /// Read when it is first needed: a run with nothing to do never does.
+    known: OnceLock<HashMap<Box<str>, (Stamp, Digest)>>,
     new: Mutex<HashMap<Box<str>, (Stamp, Digest)>>,
 }
 
 impl Stamps {
+    pub(super) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), known: OnceLock::new(), new: Mutex::default() }
+    }
+
     /// What cannot be read is empty.
-    pub(super) fn read(path: &Path) -> Self {
-        let known = fs::read(path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        Self { path: path.to_owned(), known, new: Mutex::default() }
+    fn known(&self) -> &HashMap<Box<str>, (Stamp, Digest)> {
+        self.known.get_or_init(|| fs::read(&self.path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default())
     }
 
     /// The digest of a file that has this stamp, if it is remembered.
     pub(super) fn get(&self, path: &str, stamp: Stamp) -> Option<Digest> {
-        self.known.get(path).and_then(|known| (known.0 == stamp).then_some(known.1))
+        self.known().get(path).and_then(|known| (known.0 == stamp).then_some(known.1))
     }
 
     /// Hashes the file `full`, and remembers it as `path`.
@@ -64,7 +68,7 @@ impl Stamps {
         if new.is_empty() {
             return Ok(());
         }
-        let old = self.known.iter().filter(|(path, _)| !new.contains_key(*path) && keep(path));
+        let old = self.known().iter().filter(|(path, _)| !new.contains_key(*path) && keep(path));
         let mut body = Vec::new();
         for (path, (stamp, digest)) in old.chain(new.iter()) {
             body.extend_from_slice(&(path.len() as u32).to_le_bytes());

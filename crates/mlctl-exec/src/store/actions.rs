@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -43,14 +43,14 @@ pub struct Provenance {
     pub finished: u64,
 }
 
-/// An entry as it is on disk.
+/// An entry as it is on disk, with what it holds owned or borrowed.
 #[derive(Debug, Serialize, Deserialize)]
-struct Stored {
+struct Stored<E = Entry> {
     boot: String,
     at: u64,
     /// Of the objects that [`object_names`] gives, in its order.
     stamps: Vec<Stamp>,
-    entry: Entry,
+    entry: E,
 }
 
 const MAGIC: &[u8] = b"mlctl entry 1 ";
@@ -60,9 +60,9 @@ impl Store {
     /// The entry of a key, if there is one and everything it names is there and right. Whatever cannot be read is a miss.
     pub fn lookup(&self, key: &Digest) -> Option<Entry> {
         let path = action_path(key);
-        let mut file =
+        let file =
             File::from(rustix::fs::openat(&self.actions, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?);
-        let stored = parse(&read(&mut file)?)?;
+        let stored = parse(&read(&file)?)?;
         let entry = self.check(key, stored)?;
         self.mark_used(&path, &file)?;
         Some(entry)
@@ -100,7 +100,7 @@ impl Store {
     /// Whether the store has this artifact, right and safe from gc. What vouches for it from one process to the next is an
     /// entry of its own: so an unchanged large input is not read again.
     pub(crate) fn has(&self, artifact: &Artifact) -> Result<bool, StoreError> {
-        let key = Digest::of(format!("mlctl object {}", ObjectName::of(artifact)).as_bytes());
+        let key = Digest::of(format!("mlctl object {}", ObjectName::of(artifact).path()).as_bytes());
         if self.lookup(&key).is_some() {
             return Ok(true);
         }
@@ -154,7 +154,7 @@ impl Store {
         for name in object_names(&entry.result) {
             stamps.push(self.vouch(&name)?.ok_or(StoreError::Missing { digest: name.digest })?);
         }
-        let stored = Stored { boot: self.boot.id.clone(), at: boot::uptime(), stamps, entry: entry.clone() };
+        let stored = Stored { boot: self.boot.id.clone(), at: boot::uptime(), stamps, entry };
         let body = serde_json::to_vec(&stored)
             .map_err(|e| StoreError::io("encode", &self.root.join("actions"))(std::io::Error::from(e)))?;
         let sum = Digest::of(&body).to_hex();
@@ -197,7 +197,7 @@ impl Store {
         useless: impl FnOnce(Option<Stored>) -> bool,
     ) -> Result<bool, StoreError> {
         let full = self.root.join("actions").join(path);
-        let mut file = match rustix::fs::openat(&self.actions, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        let file = match rustix::fs::openat(&self.actions, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(false),
             Err(e) => return Err(StoreError::io("read", &full)(e)),
@@ -205,7 +205,7 @@ impl Store {
         rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(StoreError::io("lock", &full))?;
         let stat = rustix::fs::fstat(&file).map_err(StoreError::io("read", &full))?;
         let replaced = stat.st_nlink == 0;
-        if replaced || !useless(read(&mut file).and_then(|bytes| parse(&bytes))) {
+        if replaced || !useless(read(&file).and_then(|bytes| parse(&bytes))) {
             return Ok(false);
         }
         self.write_over(path, text)?;
@@ -223,7 +223,7 @@ impl Store {
 
     fn read_entry(&self, path: &str) -> Option<Stored> {
         let fd = rustix::fs::openat(&self.actions, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        parse(&read(&mut File::from(fd))?)
+        parse(&read(&File::from(fd))?)
     }
 }
 
@@ -242,13 +242,20 @@ pub(crate) fn object_names(result: &ActionResult) -> Vec<ObjectName> {
 
 fn action_path(key: &Digest) -> String {
     let hex = key.to_hex();
-    format!("{}/{hex}", &hex[..2])
+    [&hex[..2], "/", &hex].concat()
 }
 
-fn read(file: &mut File) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(2048);
-    file.read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+/// Most entries are read at once: that a regular file gives less than is asked for means that it ends there.
+fn read(file: &File) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut block = [0; 4096];
+    loop {
+        let count = rustix::io::read(file, &mut block).ok()?;
+        bytes.extend_from_slice(&block[..count]);
+        if count < block.len() {
+            return Some(bytes);
+        }
+    }
 }
 
 fn parse(bytes: &[u8]) -> Option<Stored> {

@@ -1,6 +1,5 @@
 //! Names of objects, and whether an object is what its name says.
 
-use std::fmt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,6 +54,18 @@ impl ObjectName {
         Self::new(digest, Form::Manifest)
     }
 
+    /// The path below `objects/`.
+    pub(crate) fn path(self) -> String {
+        let hex = self.digest.to_hex();
+        let suffix = match self.form {
+            Form::File => "",
+            Form::Executable => ".x",
+            Form::Directory => ".d",
+            Form::Manifest => ".m",
+        };
+        [&hex[..2], "/", &hex, suffix].concat()
+    }
+
     /// The name that a file's name in a shard stands for.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (digest, form) = match name.split_once('.') {
@@ -72,20 +83,6 @@ impl ObjectName {
             Form::File | Form::Manifest => Mode::from_raw_mode(0o444),
             Form::Executable | Form::Directory => Mode::from_raw_mode(0o555),
         }
-    }
-}
-
-/// The path below `objects/`.
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = self.digest.to_hex();
-        let suffix = match self.form {
-            Form::File => "",
-            Form::Executable => ".x",
-            Form::Directory => ".d",
-            Form::Manifest => ".m",
-        };
-        write!(f, "{}/{hex}{suffix}", &hex[..2])
     }
 }
 
@@ -111,7 +108,7 @@ impl Store {
     }
 
     pub(crate) fn stat(&self, name: &ObjectName) -> Result<Option<Stat>, StoreError> {
-        match rustix::fs::statat(&self.objects, name.to_string(), AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(&self.objects, name.path(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(StoreError::io("read", &self.path_of(name))(e)),
@@ -201,7 +198,7 @@ impl Store {
 
     /// Makes an object young without changing it: sets the mode that it has.
     pub(crate) fn touch(&self, name: &ObjectName) -> Result<(), StoreError> {
-        match rustix::fs::chmodat(&self.objects, name.to_string(), name.mode(), AtFlags::empty()) {
+        match rustix::fs::chmodat(&self.objects, name.path(), name.mode(), AtFlags::empty()) {
             Ok(()) => Ok(()),
             Err(Errno::NOENT) => Err(StoreError::Missing { digest: name.digest }),
             Err(e) => Err(StoreError::io("touch", &self.path_of(name))(e)),

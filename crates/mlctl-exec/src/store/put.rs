@@ -195,7 +195,7 @@ impl Store {
 
     /// Whether it got the name; `false`: something else has it.
     fn rename_in(&self, path: &Path, name: &ObjectName) -> Result<bool, StoreError> {
-        let target = name.to_string();
+        let target = name.path();
         let error = |e: Errno| StoreError::io("move into the store", path)(e);
         let mut shard_made = false;
         loop {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -346,4 +347,61 @@ fn what_may_not_be_written_can_be_removed() {
     mlctl_exec::store::remove_tree(&object).unwrap();
     assert!(!object.exists());
     mlctl_exec::store::remove_tree(&object).unwrap();
+}
+
+/// Root may do what others may not: so the same tests again without.
+#[test]
+fn all_of_this_holds_without_root_too() {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let output = Command::new(&program)
+        .args(["faults::", "gc::", "sources::"])
+        .env("TMPDIR", dir.path())
+        .current_dir(dir.path())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !text.contains("running 0 tests"), "{text}");
+}
+
+#[test]
+fn what_may_not_be_read_or_written_is_told() {
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (dir, store) = store();
+    let project = dir.path().join("project");
+    write(&project.join("secret/inside"), "");
+    write(&project.join("unreadable"), "");
+    write(&project.join("fine"), "");
+    let forbid = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    forbid(&project.join("secret"));
+    forbid(&project.join("unreadable"));
+    let snapshot = || mlctl_exec::sources::Snapshot::take(&project, &dir.path().join("stamps")).unwrap();
+    let told: Vec<String> = snapshot().tree(None, &[]).unwrap_err().iter().map(ToString::to_string).collect();
+    assert!(told.len() == 2 && told[0].starts_with("secret cannot be read: "), "{told:?}");
+    assert!(told[1].starts_with("unreadable cannot be read: Permission denied"), "{told:?}");
+    assert!(snapshot().tree(Some(&["secret/*.py".to_owned()]), &[]).is_err(), "it may hold what is wanted");
+    assert!(snapshot().tree(Some(&["fine".to_owned()]), &[]).is_ok());
+    write(&project.join(".mlctlignore"), "secret\nunreadable\n");
+    assert!(snapshot().tree(None, &[]).is_ok());
+    // An output whose parts may not be read, and a store that may not be written.
+    let out = dir.path().join("out");
+    write(&out.join("part"), "");
+    forbid(&out.join("part"));
+    let error = store.put_output(&out).unwrap_err().to_string();
+    assert!(error.contains("out/part: Permission denied"), "{error}");
+    let tmp = store.root().join("tmp");
+    fs::set_permissions(&tmp, fs::Permissions::from_mode(0o555)).unwrap();
+    let error = store.put_bytes(b"x").unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot create {}/", tmp.display())), "{error}");
+    fs::set_permissions(project.join("secret"), fs::Permissions::from_mode(0o700)).unwrap();
 }
