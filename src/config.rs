@@ -1,6 +1,6 @@
 //! Contexts, merged per key from their layers, each value with where it came from.
 //!
-//! The environment has a closed list: `MLCTL_CONTEXT`, `MLCTL_JOBS`, `MLCTL_STORE`, `MLCTL_TRUST_PROJECT`.
+//! The environment has a closed list: `MLCTL_CONTEXT`, `MLCTL_JOBS`, `MLCTL_STORE`.
 
 use std::collections::BTreeMap;
 use std::fmt;

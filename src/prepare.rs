@@ -10,6 +10,7 @@ use mlctl_core::diag::Diag;
 use mlctl_core::params::{self, Given, GivenValue};
 use mlctl_core::plan::{self, Plan, PlanError};
 use mlctl_core::scheduler::Facts;
+use mlctl_core::spec::words::suggest;
 use mlctl_core::value::Value;
 use mlctl_core::workflow::{Step, StepIx};
 use mlctl_exec::sources::{Inputs, Snapshot, SourceError, SourceTree};
@@ -67,9 +68,10 @@ pub(crate) fn plan(project: &Project, context: &Context, asked: &Asked) -> Resul
     let request = plan::Request { targets: asked.targets.clone(), force: asked.force.clone(), resources };
     plan::plan(project.workflow.clone(), params, &request).map_err(|error| match error {
         PlanError::Workflow(diags) => CommandError::diags(project.source.clone(), diags),
-        PlanError::UnknownTarget { .. } => {
-            let names: Vec<&str> = project.workflow.steps.iter().map(|step| step.name.as_str()).take(20).collect();
-            CommandError::usage(error.to_string()).hint(format!("steps: {}", names.join(", ")))
+        PlanError::UnknownTarget { ref target } => {
+            let names = || project.workflow.steps.iter().map(|step| step.name.as_str());
+            let list = || format!("steps: {}", names().take(20).collect::<Vec<_>>().join(", "));
+            CommandError::usage(error.to_string()).hint(suggest(target, names()).unwrap_or_else(list))
         }
     })
 }

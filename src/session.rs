@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use mlctl_core::context::ContextLayer;
 use mlctl_core::diag::Source;
 use mlctl_core::digest::Digest;
+use mlctl_core::spec::words::suggest;
 use mlctl_core::spec::{self, Level};
 use mlctl_core::workflow::Workflow;
 use mlctl_exec::store::{Provenance, Store};
@@ -147,8 +148,11 @@ impl Session {
     pub(crate) fn named_context(&self, layers: &Layers, name: &str) -> Result<Context, CommandError> {
         let mut context = layers.merge(name).ok_or_else(|| {
             let known: Vec<&str> = layers.names().collect();
-            CommandError::usage(format!("there is no context `{name}`"))
-                .hint(format!("there are: {}; [contexts.{name}] in {SPEC} would add it", known.join(", ")))
+            CommandError::usage(format!("there is no context `{name}`")).hint(
+                suggest(name, layers.names()).unwrap_or_else(|| {
+                    format!("there are: {}; [contexts.{name}] in {SPEC} would add it", known.join(", "))
+                }),
+            )
         })?;
         if let Some(jobs) = variable("MLCTL_JOBS") {
             let parallelism = jobs.parse().ok().filter(|jobs| *jobs > 0).ok_or_else(|| {

@@ -1,7 +1,12 @@
 //! What a name on the command line means among the instances of a run.
 
+use mlctl_core::spec::words::suggest;
+
 use crate::error::CommandError;
 use crate::record::{Run, RunState};
+
+/// More instances than this are not searched for a name that is near.
+const MANY: usize = 10_000;
 
 /// The step of an instance: what stands before its axes.
 pub(super) fn step_of(instance: &str) -> &str {
@@ -15,12 +20,13 @@ pub(super) fn instances(run: &Run, state: &RunState, name: &str) -> Result<Vec<S
     }
     let of_step: Vec<String> = state.instances.keys().filter(|id| step_of(id) == name).cloned().collect();
     if of_step.is_empty() {
-        let similar = state.instances.keys().filter(|id| id.starts_with(step_of(name))).take(5);
-        let similar: Vec<&str> = similar.map(String::as_str).collect();
-        let hint = if similar.is_empty() {
-            format!("`mlctl status {}` lists its instances", run.id())
-        } else {
-            format!("there are: {}", similar.join(", "))
+        let known = || state.instances.keys().map(String::as_str);
+        let of_step: Vec<&str> = known().filter(|id| step_of(id) == step_of(name)).take(5).collect();
+        let steps = known().map(step_of).chain(known().take(MANY));
+        let hint = match suggest(name, steps) {
+            _ if !of_step.is_empty() => format!("there are: {}", of_step.join(", ")),
+            Some(nearest) => nearest,
+            None => format!("`mlctl status {}` lists its instances", run.id()),
         };
         return Err(CommandError::usage(format!("run `{}` has no step or instance `{name}`", run.id())).hint(hint));
     }

@@ -20,7 +20,7 @@ mod resolve;
 mod sections;
 mod syntax;
 mod version;
-pub(crate) mod words;
+pub mod words;
 
 use indexmap::IndexMap;
 use toml::de::{DeTable, DeValue};

@@ -4,7 +4,7 @@
 pub(crate) const MAX_NAME: usize = 64;
 
 /// The nearest name, as a sentence.
-pub(crate) fn suggest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
+pub fn suggest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
     nearest(name, known).map(|nearest| format!("did you mean {}?", quote(nearest)))
 }
 
