@@ -22,7 +22,7 @@ pub(crate) fn read<'t>(
     field: Field<'t>,
     level: Level,
 ) -> (IndexMap<String, ContextLayer>, Mentioned<'t>) {
-    let fields = reader.names(field, "`contexts`").unwrap_or_default();
+    let fields = reader.names(field, "`contexts`", keys::CONTEXT.example).unwrap_or_default();
     let mut contexts = IndexMap::with_capacity(fields.len());
     let mut mentioned = Vec::new();
     for field in fields {
@@ -53,7 +53,7 @@ fn context<'t>(reader: &mut Reader<'t>, table: Field<'t>, level: Level, mentione
             "annotations" => context.annotations = texts(reader, field),
             "node-selector" => context.node_selector = texts(reader, field),
             "steps" => {
-                for field in reader.names(field, "`steps`").unwrap_or_default() {
+                for field in reader.names(field, "`steps`", "write `[contexts.NAME.steps.STEP]`").unwrap_or_default() {
                     mentioned.push(Text { text: field.name, span: field.name_span });
                     context.steps.insert(field.name.to_owned(), placement(reader, field));
                 }
@@ -117,7 +117,9 @@ fn store<'t>(reader: &mut Reader<'t>, table: Field<'t>) -> Option<StoreLocation>
 }
 
 fn secrets<'t>(reader: &mut Reader<'t>, field: Field<'t>, level: Level) -> BTreeMap<String, SecretFrom> {
-    let fields = reader.names(field, "`secrets`").unwrap_or_default();
+    let fields = reader
+        .names(field, "`secrets`", "write secrets.NAME = { secret = \"NAME\", key = \"KEY\" }")
+        .unwrap_or_default();
     let mut secrets = BTreeMap::new();
     for field in fields {
         names::check_variable(reader, field.name, field.name_span);
@@ -211,7 +213,7 @@ fn tolerations<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<serde_json:
     let elements = reader.elements(field).unwrap_or_default();
     let mut tolerations = Vec::with_capacity(elements.len());
     for element in elements {
-        if reader.names(element, "a toleration").is_none() {
+        if reader.names(element, "a toleration", "write { key = \"gpu\", operator = \"Exists\" }").is_none() {
             continue;
         }
         match convert::json(element.value) {

@@ -128,7 +128,10 @@ impl<'t> Common<'t> {
                     self.env.insert(field.name, (field.name_span, text));
                 }
             }
-            "environment" => self.environment = reader.text(field),
+            "environment" => {
+                let help = || Some("name one of the environments: `[environments.NAME]`".to_owned());
+                self.environment = reader.text_or(field, help);
+            }
             "needs" => self.needs = reader.distinct(field).unwrap_or_default(),
             "shell" => {
                 let shell = reader.choice(field, keys::SHELLS);
@@ -192,7 +195,7 @@ impl<'t> StepDraft<'t> {
                 "script" => step.script = reader.filled(field),
                 "inputs" => step.inputs = read_inputs(reader, field),
                 "outputs" => step.outputs = read_outputs(reader, field),
-                "params" => step.params = reader.distinct(field).unwrap_or_default(),
+                "params" => step.params = names_of_params(reader, field),
                 "matrix" => step.matrix = super::matrix::read(reader, field),
                 "when" => step.when = reader.filled(field),
                 _ => step.common.set(reader, field),
@@ -244,6 +247,17 @@ impl<'t> StepDraft<'t> {
             );
         }
     }
+}
+
+/// `params = ["seed"]`: only names.
+fn names_of_params<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<Text<'t>> {
+    if field.value.is_table() {
+        let help = "a step only names the params that it reads, as [\"seed\"]; values belong to `[params]`";
+        reader
+            .push(Diag::error("wrong-type", field.span, "`params` must be an array of names, not a table").help(help));
+        return Vec::new();
+    }
+    reader.distinct(field).unwrap_or_default()
 }
 
 fn sources<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<Vec<String>> {
@@ -344,11 +358,11 @@ fn bytes<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<u64> {
 }
 
 fn read_inputs<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<InputDraft<'t>> {
-    let fields = reader.names(field, "`inputs`").unwrap_or_default();
+    let fields = reader.names(field, "`inputs`", "write inputs.NAME = \"step.output\"").unwrap_or_default();
     fields.into_iter().map(|field| super::input::read(reader, field)).collect()
 }
 
 fn read_outputs<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<OutputDraft<'t>> {
-    let fields = reader.names(field, "`outputs`").unwrap_or_default();
+    let fields = reader.names(field, "`outputs`", "write outputs.NAME = { at = \"path\" }").unwrap_or_default();
     fields.into_iter().map(|field| super::output::read(reader, field)).collect()
 }

@@ -42,7 +42,7 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: Field<'t>) -> Option<FileD
             // Read before the steps that it goes into.
             "defaults" => {}
             "steps" => {
-                let fields = reader.names(*field, "`steps`").unwrap_or_default();
+                let fields = reader.names(*field, "`steps`", keys::STEP.example).unwrap_or_default();
                 file.steps = fields.into_iter().map(|field| StepDraft::read(reader, field, &defaults)).collect();
             }
             "contexts" => (file.contexts, file.mentioned) = contexts::read(reader, *field, Level::Project),

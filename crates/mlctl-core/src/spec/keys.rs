@@ -5,6 +5,8 @@
 pub(crate) struct Table {
     /// What people call it: "a step", "`[project]`".
     pub(crate) what: &'static str,
+    /// How it is written: what to do where something else stands.
+    pub(crate) example: &'static str,
     /// Its keys, in the order in which they are best read.
     pub(crate) keys: &'static [Key],
 }
@@ -60,6 +62,7 @@ const NOT_YET: &str = "";
 /// The file itself.
 pub(crate) static FILE: Table = Table {
     what: "the file",
+    example: "",
     keys: &[
         key("project", Shape::Table(&PROJECT), "The project: its name, and what a bare `mlctl run` makes."),
         key(
@@ -83,6 +86,7 @@ pub(crate) static FILE: Table = Table {
 /// A file with contexts only.
 pub(crate) static CONTEXTS_FILE: Table = Table {
     what: "this file",
+    example: "",
     keys: &[key(
         "contexts",
         Shape::Map(&Shape::Table(&CONTEXT)),
@@ -92,6 +96,7 @@ pub(crate) static CONTEXTS_FILE: Table = Table {
 
 pub(crate) static PROJECT: Table = Table {
     what: "`[project]`",
+    example: "write `[project]` and below it `name = \"...\"`",
     keys: &[
         key("name", Shape::Text, "The project's name."),
         key("requires-mlctl", Shape::Text, "The versions of mlctl that understand this file, as `>=0.1`."),
@@ -101,6 +106,7 @@ pub(crate) static PROJECT: Table = Table {
 
 pub(crate) static PARAM: Table = Table {
     what: "a param",
+    example: "",
     keys: &[
         key("type", Shape::Choice(PARAM_TYPES), "Its type; absent: that of the default."),
         key("default", Shape::Any, "The value when none is given; absent: it must be given."),
@@ -113,6 +119,7 @@ pub(crate) static PARAM: Table = Table {
 
 pub(crate) static ENVIRONMENT: Table = Table {
     what: "an environment",
+    example: "write `[environments.default]` and below it `python = \"3.12\"`",
     keys: &[
         key("python", Shape::Text, "The version of Python, as `3.12`."),
         key("requirements", Shape::Text, "A requirements file of the project; `-r` and `-c` in it are followed."),
@@ -126,6 +133,7 @@ pub(crate) static ENVIRONMENT: Table = Table {
 
 pub(crate) static BUILD: Table = Table {
     what: "`build`",
+    example: "write { dockerfile = \"docker/Dockerfile\" }",
     keys: &[
         key("dockerfile", Shape::Text, "The Dockerfile, relative to the project; absent: `Dockerfile` in `dir`."),
         key("dir", Shape::Text, "The build context, relative to the project; absent: the Dockerfile's directory."),
@@ -157,6 +165,7 @@ const TIMEOUT: Key = key("timeout", Shape::Text, "How long one attempt may take,
 /// `[defaults]`: what a step has but for what only one step can mean.
 pub(crate) static DEFAULTS: Table = Table {
     what: "`[defaults]`",
+    example: "write `[defaults]` and below it what steps have",
     keys: &[
         ENV,
         ENVIRONMENT_NAME,
@@ -178,6 +187,7 @@ pub(crate) static DEFAULTS: Table = Table {
 
 pub(crate) static STEP: Table = Table {
     what: "a step",
+    example: "write `[steps.NAME]` and below it `command = [\"program\"]`",
     keys: &[
         key("command", TEXTS, "What to run: a program and its arguments, no shell; `{{ references }}` are replaced."),
         key("script", Shape::Text, "What to run with a shell; never edited: it reads `$MLCTL_INPUT_X` and the like."),
@@ -222,6 +232,7 @@ const MATRIX: Shape = Shape::OneOf(&[
 
 pub(crate) static INPUT_TABLE: Table = Table {
     what: "an input",
+    example: "",
     keys: &[
         key(
             "from",
@@ -240,6 +251,7 @@ pub(crate) static INPUT_TABLE: Table = Table {
 
 pub(crate) static OUTPUT: Table = Table {
     what: "an output",
+    example: "write {}, or { at = \"path\" } for where the program leaves it",
     keys: &[
         key(
             "at",
@@ -259,6 +271,7 @@ pub(crate) static OUTPUT: Table = Table {
 
 pub(crate) static RESOURCES: Table = Table {
     what: "`resources`",
+    example: "write { cpu = 2, memory = \"4Gi\" }",
     keys: &[
         key("cpu", Shape::Number, "CPUs, as `2` or `0.5`."),
         key("memory", Shape::Text, "Memory, as `4Gi`."),
@@ -270,6 +283,7 @@ pub(crate) static RESOURCES: Table = Table {
 
 pub(crate) static RETRY: Table = Table {
     what: "`retry`",
+    example: "write { limit = 2, backoff = \"10s\" }",
     keys: &[
         key("limit", Shape::Count(0), "How many extra attempts."),
         key("backoff", Shape::Text, "The wait before the first, as `10s`; it doubles with each."),
@@ -278,6 +292,7 @@ pub(crate) static RETRY: Table = Table {
 
 pub(crate) static CONTEXT: Table = Table {
     what: "a context",
+    example: "write `[contexts.NAME]` and below it `engine = \"process\"`",
     keys: &[
         key("engine", Shape::Choice(ENGINES), "What runs the steps."),
         key("kube-context", Shape::Text, "The context of the kubeconfig."),
@@ -301,6 +316,7 @@ pub(crate) static CONTEXT: Table = Table {
 
 pub(crate) static STORE: Table = Table {
     what: "`store`",
+    example: "write { url = \"s3://bucket/prefix\" }",
     keys: &[
         key("url", Shape::Text, "As `s3://bucket/prefix`."),
         key("secret", Shape::Text, "The Kubernetes Secret with its credentials."),
@@ -309,6 +325,7 @@ pub(crate) static STORE: Table = Table {
 
 pub(crate) static SECRET: Table = Table {
     what: "a secret",
+    example: "write { secret = \"NAME\", key = \"KEY\" }",
     keys: &[
         key("env", Shape::Text, "An environment variable of mlctl; in the user's own config only."),
         key("file", Shape::Text, "A file; in the user's own config only."),
@@ -320,6 +337,7 @@ pub(crate) static SECRET: Table = Table {
 
 pub(crate) static PLACEMENT: Table = Table {
     what: "a step of a context",
+    example: "write { resources = { gpu = 1 } }",
     keys: &[
         RESOURCES_KEY,
         key("node-selector", TEXT_MAP, "Labels that the nodes must have."),
@@ -352,6 +370,13 @@ pub(crate) const ELSEWHERE: &[(&str, &str)] = &[
     ("container", "environment"),
     ("conda", "environment"),
     ("retries", "retry"),
+    ("attempts", "limit"),
+    ("count", "limit"),
+    ("delay", "backoff"),
+    ("wait", "backoff"),
+    ("step", "from"),
+    ("output", "from"),
+    ("source", "from"),
     ("variables", "env"),
     ("file", "path"),
     ("file", "at"),

@@ -43,7 +43,7 @@ type ReadAxis<'t> = fn(&mut Reader<'t>, Field<'t>) -> AxisValuesDraft<'t>;
 
 fn read_table<'t>(reader: &mut Reader<'t>, field: Field<'t>, read_axis: ReadAxis<'t>) -> Vec<AxisDraft<'t>> {
     let before = reader.found();
-    let fields = reader.names(field, "a table of `matrix`").unwrap_or_default();
+    let fields = reader.names(field, "a table of `matrix`", "write { depth = 2 }").unwrap_or_default();
     if fields.is_empty() && reader.found() == before {
         reader
             .push(Diag::error("bad-matrix", field.span, "the matrix has no axes").help("write matrix.depth = [2, 4]"));

@@ -118,15 +118,16 @@ impl<'t> Reader<'t> {
 
     /// The entries of a table that may stand there, in the order of the text; the others are refused.
     pub(crate) fn entries(&mut self, field: Field<'t>, table: &'static Table) -> Option<Vec<Field<'t>>> {
-        let mut fields = self.names(field, table.what)?;
+        let mut fields = self.names(field, table.what, table.example)?;
         fields.retain(|field| self.is_known(*field, table));
         Some(fields)
     }
 
-    /// The entries of a table with names that the user chooses.
-    pub(crate) fn names(&mut self, field: Field<'t>, what: &str) -> Option<Vec<Field<'t>>> {
+    /// The entries of a table with names that the user chooses, or an error that shows an example of one.
+    pub(crate) fn names(&mut self, field: Field<'t>, what: &str, example: &str) -> Option<Vec<Field<'t>>> {
         let Some(table) = field.value.as_table() else {
-            self.wrong_type(field, what, "a table", None);
+            let help = (!example.is_empty()).then(|| example.to_owned());
+            self.wrong_type(field, what, "a table", help);
             return None;
         };
         let entry = |(name, value): (&'t Spanned<std::borrow::Cow<'t, str>>, &'t Spanned<DeValue<'t>>)| Field {
@@ -265,7 +266,7 @@ impl<'t> Reader<'t> {
 
     /// A table of strings.
     pub(crate) fn text_map(&mut self, field: Field<'t>) -> Option<Vec<(Field<'t>, Text<'t>)>> {
-        let fields = self.names(field, &quote(field.name))?;
+        let fields = self.names(field, &quote(field.name), &format!("write {}.NAME = \"value\"", field.name))?;
         Some(fields.into_iter().filter_map(|field| self.text(field).map(|text| (field, text))).collect())
     }
 

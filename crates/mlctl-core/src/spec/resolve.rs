@@ -1,6 +1,7 @@
 //! Resolves names and checks what holds between steps.
 
 mod axes;
+mod meant;
 mod order;
 mod program;
 mod references;
@@ -136,6 +137,8 @@ impl<'r, 't> Resolver<'r, 't> {
         self.check_places(draft);
         if let Some(script) = draft.script {
             self.check_script(ix, script, &params);
+        } else if let Some((argv, _)) = &draft.command {
+            self.check_command(argv);
         }
         Some(Step {
             name: draft.name.to_owned(),
@@ -255,6 +258,10 @@ impl<'r, 't> Resolver<'r, 't> {
             return self.template(ix, part, templates::PATH, params);
         }
         let path = paths::of_project(self.reader, "path", text)?;
+        if path.contains(['*', '?']) {
+            let message = "`path` is one file or directory: `*` and `?` are not replaced";
+            self.reader.push(Diag::warning("glob-in-path", text.span, message).help("name the directory"));
+        }
         Some(Template(vec![crate::template::Piece::Text(path)]))
     }
 

@@ -45,7 +45,7 @@ pub(crate) fn project<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Project<
 ///
 /// Second, the names of those that could not be read whole.
 pub(crate) fn params<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> (IndexMap<String, ParamDecl>, HashSet<String>) {
-    let fields = reader.names(field, "`params`").unwrap_or_default();
+    let fields = reader.names(field, "`params`", "write `[params]` and below it `name = default`").unwrap_or_default();
     let mut params = IndexMap::with_capacity(fields.len());
     let mut broken = HashSet::new();
     for field in fields {
@@ -61,7 +61,7 @@ pub(crate) fn params<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> (IndexMap
 
 /// Reads `[environments]`.
 pub(crate) fn environments<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> IndexMap<String, Environment> {
-    let fields = reader.names(field, "`environments`").unwrap_or_default();
+    let fields = reader.names(field, "`environments`", keys::ENVIRONMENT.example).unwrap_or_default();
     let mut environments = IndexMap::with_capacity(fields.len());
     for field in fields {
         names::check(reader, "an environment", field.name, field.name_span, Hyphens::Allowed);

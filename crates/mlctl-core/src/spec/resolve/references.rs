@@ -87,7 +87,9 @@ impl<'t> Resolver<'_, 't> {
     fn no_reference(&mut self, part: Part<'t>, error: reference::RefError, how: Use) {
         let span = self.place(part, error.range);
         let looks_like_path = part.text.contains('/') || part.text.starts_with('.');
+        let meant = self.meant_output(part.text).filter(|_| how != Use::When);
         let help = match how {
+            _ if meant.is_some() => format!("did you mean {:?}?", meant.unwrap_or_default()),
             Use::Input | Use::First if looks_like_path => {
                 format!("for a file of the project write {{ path = {:?} }}", part.text)
             }

@@ -1,4 +1,4 @@
-//! What a script says of the variables that it reads: mlctl never edits a script, but it can read along.
+//! What a program says of the variables that it reads: mlctl never edits a script, but it can read along.
 
 use std::collections::BTreeSet;
 
@@ -33,6 +33,22 @@ impl<'t> Resolver<'_, 't> {
             if seen.insert(variable) {
                 self.check_variable(ix, part, at, &variable[prefix.len()..], params);
             }
+        }
+    }
+
+    /// Warns of `$MLCTL_...` in a command: without a shell nobody replaces it.
+    pub(super) fn check_command(&mut self, argv: &[Text<'t>]) {
+        let program = argv.first().map_or("", |program| program.text.rsplit('/').next().unwrap_or_default());
+        if program.ends_with("sh") {
+            return;
+        }
+        for argument in argv {
+            let Some(at) = argument.text.find("$MLCTL_").or_else(|| argument.text.find("${MLCTL_")) else { continue };
+            let part = Part::whole(*argument);
+            let end = at + argument.text[at..].find(['}', ' ', '/', '"']).unwrap_or(argument.text.len() - at);
+            let message = "a command has no shell: this variable stays as it is";
+            let help = "write a reference, as `{{ inputs.x }}` or `{{ outputs.x }}`, or use `script`";
+            self.reader.push(Diag::warning("variable-in-command", self.place(part, at..end), message).help(help));
         }
     }
 

@@ -42,7 +42,7 @@ impl<'t> Resolver<'_, 't> {
             Err(errors) => {
                 for error in errors {
                     let span = self.place(part, error.range.clone());
-                    self.template_error(error.kind, &part.text[error.range], span);
+                    self.template_error(ix, error.kind, &part.text[error.range], span);
                 }
                 return None;
             }
@@ -57,7 +57,7 @@ impl<'t> Resolver<'_, 't> {
         (self.reader.found() == before).then(|| Template(located.into_iter().map(|(piece, _)| piece).collect()))
     }
 
-    fn template_error(&mut self, kind: TemplateErrorKind, written: &str, span: Span) {
+    fn template_error(&mut self, ix: usize, kind: TemplateErrorKind, written: &str, span: Span) {
         let literal = "for two braces as they are, write `{{{{`";
         let diag = match kind {
             TemplateErrorKind::Unterminated => {
@@ -68,12 +68,15 @@ impl<'t> Resolver<'_, 't> {
                     "" => "there is no name between the braces".to_owned(),
                     written => format!("{} is not a reference", quote(written)),
                 };
-                Diag::error("bad-template", span, message).help(format!("write `{{{{ params.x }}}}`; {literal}"))
+                let meant = self.meant_reference(ix, written.trim());
+                let help = meant.unwrap_or_else(|| format!("write `{{{{ params.x }}}}`; {literal}"));
+                Diag::error("bad-template", span, message).help(help)
             }
             TemplateErrorKind::UnknownGroup => {
                 let message = format!("{} is unknown", quote(written));
-                let known = "`params.x`, `inputs.x`, `outputs.x`, `matrix.x` and `run.id`";
-                Diag::error("bad-template", span, message).help(format!("there are {known}"))
+                let known = "there are `params.x`, `inputs.x`, `outputs.x`, `matrix.x` and `run.id`";
+                let meant = self.meant_reference(ix, written).unwrap_or_else(|| known.to_owned());
+                Diag::error("bad-template", span, message).help(meant)
             }
         };
         self.reader.push(diag);

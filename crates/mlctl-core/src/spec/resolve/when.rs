@@ -202,9 +202,10 @@ impl<'t> Resolver<'_, 't> {
             }
             None => {
                 let message = format!("{} means nothing here", quote(name));
-                let help = format!(
-                    "a value of a step is `step.{name}`, a param is `params.{name}`, a string is in quotes: '{name}'"
-                );
+                let help = match self.meant_value(name) {
+                    Some(meant) => format!("did you mean {}?", quote(&meant)),
+                    None => format!("a value is `step.{name}`, a param `params.{name}`, a string '{name}' in quotes"),
+                };
                 self.reader.push(Diag::error("bad-condition", span, message).help(help));
                 None
             }
