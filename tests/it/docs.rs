@@ -1,7 +1,8 @@
-//! `docs/cli.md` shows the help of every command as it is. `SNAPSHOTS=overwrite cargo test --test it docs` writes it.
+//! What the documents say is true as far as that can be tested: `docs/cli.md` shows the help of every command as it is
+//! (`SNAPSHOTS=overwrite cargo test --test it docs` writes it), and links lead somewhere.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use snapbox::{Assert, Data};
@@ -59,4 +60,42 @@ fn every_command_has_a_man_page() {
         let page = fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
         assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"), "{name}: {page}");
     }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = ["", "docs", "tests/conformance"].iter().flat_map(|dir| pages(&root.join(dir)));
+    let broken: Vec<String> = pages.flat_map(|page| broken(&page)).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+fn pages(dir: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+/// The links of a page to files or headings that are not there.
+fn broken(page: &Path) -> Vec<String> {
+    let text = fs::read_to_string(page).unwrap();
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let own = links.filter(|link| !link.contains("://"));
+    own.filter(|link| !leads_somewhere(page, link)).map(|link| format!("{}: {link}", page.display())).collect()
+}
+
+fn leads_somewhere(page: &Path, link: &str) -> bool {
+    let (file, heading) = link.split_once('#').map_or((link, None), |(file, heading)| (file, Some(heading)));
+    let target = if file.is_empty() { page.to_owned() } else { page.with_file_name(file) };
+    match heading {
+        None => target.exists(),
+        Some(heading) => fs::read_to_string(target)
+            .is_ok_and(|text| text.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == heading)),
+    }
+}
+
+/// A heading's anchor, as the usual renderers make it.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
