@@ -25,7 +25,7 @@ pub(crate) fn fetch(
     locked: &LockedUrl,
     progress: &Progress<'_>,
 ) -> Result<(), CommandError> {
-    if store.contains(&locked.artifact()) {
+    if store.has(&locked.artifact()).map_err(|error| failed(spec, url, span, &error.to_string()))? {
         return Ok(());
     }
     let found = download(store, url, progress).map_err(|reason| failed(spec, url, span, &reason))?;

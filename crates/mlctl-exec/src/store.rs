@@ -86,6 +86,8 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => create(root)?,
             Err(e) => return Err(StoreError::io("open the store", root)(e)),
         }
+        // Links to objects are made from its paths.
+        let root = &fs::canonicalize(root).map_err(StoreError::io("open the store", root))?;
         Ok(Self {
             objects: open_directory(&root.join("objects"))?,
             actions: open_directory(&root.join("actions"))?,

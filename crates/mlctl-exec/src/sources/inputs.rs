@@ -75,10 +75,12 @@ impl Inputs {
     fn file(&self, full: &Path) -> Result<Node, StoreError> {
         let name = full.strip_prefix(&self.root).ok().and_then(Path::to_str);
         let name = name.ok_or_else(|| StoreError::unfit(full, Unfit::NotUtf8))?;
-        let stat = rustix::fs::lstat(full).map_err(StoreError::io("read", full))?;
-        match self.stamps.get(name, Stamp::from(&stat)) {
-            Some(digest) => Ok(node(&stat, digest)),
-            None => self.stamps.hash(name, full),
+        if self.stamps.knows(name) {
+            let stat = rustix::fs::lstat(full).map_err(StoreError::io("read", full))?;
+            if let Some(digest) = self.stamps.get(name, Stamp::from(&stat)) {
+                return Ok(node(&stat, digest));
+            }
         }
+        self.stamps.hash(name, full)
     }
 }

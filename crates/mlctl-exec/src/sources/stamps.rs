@@ -40,6 +40,11 @@ impl Stamps {
         self.known.get_or_init(|| fs::read(&self.path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default())
     }
 
+    /// Whether anything is remembered of this path.
+    pub(super) fn knows(&self, path: &str) -> bool {
+        self.known().contains_key(path)
+    }
+
     /// The digest of a file that has this stamp, if it is remembered.
     pub(super) fn get(&self, path: &str, stamp: Stamp) -> Option<Digest> {
         self.known().get(path).and_then(|known| (known.0 == stamp).then_some(known.1))

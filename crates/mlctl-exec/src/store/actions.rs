@@ -97,9 +97,9 @@ impl Store {
         if self.create_entry(&path, &text)? { Ok(()) } else { self.write_over(&path, &text) }
     }
 
-    /// Whether the store has this artifact, right and safe from gc. What vouches for it from one process to the next is an
-    /// entry of its own: so an unchanged large input is not read again.
-    pub(crate) fn has(&self, artifact: &Artifact) -> Result<bool, StoreError> {
+    /// Whether the store has this artifact, right and safe from gc: for what no action has made. What vouches for it from
+    /// one process to the next is an entry of its own: so an unchanged large input is not read again.
+    pub fn has(&self, artifact: &Artifact) -> Result<bool, StoreError> {
         let key = Digest::of(format!("mlctl object {}", ObjectName::of(artifact).path()).as_bytes());
         if self.lookup(&key).is_some() {
             return Ok(true);

@@ -87,7 +87,7 @@ impl ObjectName {
 }
 
 impl Store {
-    /// Whether the object is there. Its content is not looked at.
+    /// Whether the object is there. Its content is not looked at, and gc may take it: see [`Store::has`].
     pub fn contains(&self, artifact: &Artifact) -> bool {
         self.stat(&ObjectName::of(artifact)).is_ok_and(|stat| stat.is_some())
     }
@@ -176,7 +176,8 @@ impl Store {
     }
 
     /// Something now relies on an object that was already here. If it is old, gc could be about to take it: under the
-    /// lock that gc takes it is made young, by setting the mode that it has. `None`: gc was faster.
+    /// lock that gc takes it is made young, by setting the mode that it has. (Entries that name it find another stamp then,
+    /// and rehash it once.) `None`: gc was faster.
     pub(crate) fn keep(&self, name: &ObjectName, stamp: Stamp) -> Result<Option<Stamp>, StoreError> {
         if is_young(stamp.ctime) {
             return Ok(Some(stamp));

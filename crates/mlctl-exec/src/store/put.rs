@@ -175,6 +175,8 @@ impl Store {
             let path = path.join(directory);
             rustix::fs::chmod(&path, name.mode()).map_err(StoreError::io("change the mode of", &path))?;
         }
+        // To move a directory its owner needs write permission on it.
+        rustix::fs::chmod(path, Mode::RWXU).map_err(StoreError::io("change the mode of", path))?;
         loop {
             if self.rename_in(path, &name)? {
                 break;
@@ -184,7 +186,6 @@ impl Store {
                 return Ok(artifact);
             }
         }
-        // Not before: moving a directory needs write permission on it.
         let path = self.path_of(&name);
         rustix::fs::chmod(&path, name.mode()).map_err(StoreError::io("change the mode of", &path))?;
         if let Some(stat) = self.stat(&name)? {

@@ -335,10 +335,13 @@ fn an_output_on_another_file_system_is_copied() {
 }
 
 #[test]
-fn what_may_not_be_written_can_be_removed() {
+fn what_may_not_be_written_can_be_stored_and_removed() {
     let (dir, store) = store();
     let out = dir.path().join("out");
     write(&out.join("a/b/c"), "c");
+    for path in [out.join("a/b"), out.join("a"), out.clone()] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o555)).unwrap();
+    }
     let artifact = store.put_output(&out).unwrap();
     let object = store.object_path(&artifact);
     for path in [object.clone(), object.join("a"), object.join("a/b")] {

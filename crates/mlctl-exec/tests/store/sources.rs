@@ -199,6 +199,46 @@ fn stamps_are_remembered_and_a_change_is_seen() {
 }
 
 #[test]
+fn a_fingerprint_tells_every_change_but_not_of_what_is_excluded() {
+    let project = Project::new(&[("a.txt", "one"), ("out/b.txt", "two")]);
+    let excluded = ["out".to_owned()];
+    assert_eq!(project.snapshot().fingerprint(&excluded), None, "too young to tell");
+    settle();
+    let first = project.snapshot().fingerprint(&excluded);
+    assert!(first.is_some());
+    project.write("out/c.txt", "three");
+    assert_eq!(project.snapshot().fingerprint(&excluded), first);
+    let changes: [&dyn Fn(); 4] = [
+        &|| project.write("a.txt", "ONE"),
+        &|| project.write("new.txt", ""),
+        &|| symlink("a.txt", project.root().join("link")).unwrap(),
+        &|| fs::set_permissions(project.root().join("a.txt"), fs::Permissions::from_mode(0o755)).unwrap(),
+    ];
+    let mut seen = vec![first];
+    for change in changes {
+        change();
+        settle();
+        let now = project.snapshot().fingerprint(&excluded);
+        assert!(now.is_some() && !seen.contains(&now));
+        seen.push(now);
+    }
+}
+
+#[test]
+fn steps_that_exclude_what_does_not_exist_share_a_tree() {
+    let project = Project::new(&[("a.txt", ""), ("b/c.txt", ""), ("b-d.txt", "")]);
+    let snapshot = project.snapshot();
+    let tree = |excluded: &[&str]| {
+        snapshot.tree(None, &excluded.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>()).unwrap()
+    };
+    let all = tree(&[]);
+    assert!(std::sync::Arc::ptr_eq(&all, &tree(&["out/model.pkl", "b/c", "c"])));
+    let without = tree(&["x", "b/"]);
+    assert!(std::sync::Arc::ptr_eq(&without, &tree(&["./b", "y", "b"])));
+    assert!(without.manifest.get("b/c.txt").is_none() && without.manifest.get("b-d.txt").is_some());
+}
+
+#[test]
 fn a_file_hashed_just_after_it_was_written_is_hashed_again() {
     // Same size, same tick perhaps: never the old digest.
     for round in 0..20 {
