@@ -54,10 +54,10 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let files = Files::look(&root)?;
     if asked.force.is_empty() {
         let wanted = reuse_key(session, &root, &source, asked);
-        if let Some(base) = Notes::of(&root).find(&wanted, &files.snapshot, &files.inputs, &store) {
-            if let Ok(base) = Runs::open(&root).and_then(|runs| runs.find(&base)) {
-                return nothing_to_do(session, &root, &source, asked, base, began);
-            }
+        if let Some(base) = Notes::of(&root).find(&wanted, &files.snapshot, &files.inputs, &store)
+            && let Ok(base) = Runs::open(&root).and_then(|runs| runs.find(&base))
+        {
+            return nothing_to_do(session, &root, &source, asked, base, began);
         }
     }
     let project = session.parse(root, source)?;
