@@ -33,7 +33,8 @@ pub(crate) fn collect(store: &Path, unused_for: Duration, dry_run: bool) -> io::
             let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let trash = store.join("trash").join(format!("environment-{name}-{}", std::process::id()));
             fs::rename(&place, &trash)?;
-            fs::remove_dir_all(&trash)?;
+            // What is left there, the next gc removes.
+            let _ = fs::remove_dir_all(&trash);
         }
     }
     Ok(collected)

@@ -20,16 +20,16 @@ pub(crate) struct Maker<'a> {
     pub(crate) environment: &'a str,
     /// The project: tools run in it, and options name paths in it.
     pub(crate) project: &'a Path,
-    /// Where environments are kept.
-    pub(crate) store: PathBuf,
+    /// The store's root.
+    store: &'a Path,
     uv: OnceCell<Option<PathBuf>>,
     progress: &'a Progress<'a>,
 }
 
 impl<'a> Maker<'a> {
     /// For `environment`, with what is on `PATH`.
-    pub(crate) fn new(environment: &'a str, project: &'a Path, store: &Path, progress: &'a Progress<'a>) -> Self {
-        Self { environment, project, store: store.join("environments"), uv: OnceCell::new(), progress }
+    pub(crate) fn new(environment: &'a str, project: &'a Path, store: &'a Path, progress: &'a Progress<'a>) -> Self {
+        Self { environment, project, store, uv: OnceCell::new(), progress }
     }
 
     /// uv, where it is installed and new enough; asked only when there is something to make.
@@ -50,12 +50,15 @@ impl<'a> Maker<'a> {
         })
     }
 
-    /// A directory for one use.
+    /// Where something with this name is made once for all.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        self.store.join("environments").join(name)
+    }
+
+    /// A directory for one use. Where a killed maker leaves it, gc finds it.
     pub(crate) fn scratch(&self) -> Result<tempfile::TempDir, CommandError> {
-        tempfile::Builder::new()
-            .prefix("mlctl-")
-            .tempdir()
-            .map_err(|error| CommandError::missing("cannot make a temporary directory").because(&error))
+        tempfile::tempdir_in(self.store.join("tmp"))
+            .map_err(|error| CommandError::missing("cannot make a temporary directory in the store").because(&error))
     }
 
     /// The Python that is declared; uv may fetch one that is not here.

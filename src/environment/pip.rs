@@ -23,7 +23,7 @@ pub(crate) fn command(maker: &Maker<'_>, python: &Python, phase: Phase) -> Resul
         return Ok(pip(&python.path));
     }
     let identity = Digest::of(format!("{} {}", python.path.display(), python.version).as_bytes()).short();
-    let place = maker.store.join(format!("pip-{}-{identity}", python.version.short()));
+    let place = maker.place(&format!("pip-{}-{identity}", python.version.short()));
     let made = once::make(
         &place,
         |directory| directory.join("bin/python").exists(),

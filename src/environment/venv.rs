@@ -16,7 +16,7 @@ use crate::platform::python::Python;
 
 /// The environment's programs, made if they are not there.
 pub(super) fn realise(maker: &Maker<'_>, locked: &LockedEnvironment) -> Result<Realised, CommandError> {
-    let place = maker.store.join(identity(locked).to_hex());
+    let place = maker.place(&identity(locked).to_hex());
     let directory = once::make(
         &place,
         // The interpreter is a link to the Python it was made with, which may be gone.

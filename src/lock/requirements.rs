@@ -212,7 +212,8 @@ fn logical_lines(text: &str) -> Vec<Line> {
     }
     lines.extend(joined);
     for line in &mut lines {
-        line.text = without_comment(&line.text).trim().to_owned();
+        // Windows' editors begin a file with a mark of its encoding.
+        line.text = without_comment(line.text.trim_start_matches('\u{feff}')).trim().to_owned();
     }
     lines.retain(|line| !line.text.is_empty());
     lines

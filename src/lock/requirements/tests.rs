@@ -43,7 +43,7 @@ fn comments_continuations_and_includes_make_logical_lines() {
     let inputs = read_files(&[
         (
             "requirements.txt",
-            "# models\r\nscikit-learn[alldeps]==1.7.2 ; \\\r\n    python_version > '3.8'  # pinned\n\n\
+            "\u{feff}# models\r\nscikit-learn[alldeps]==1.7.2 ; \\\r\n    python_version > '3.8'  # pinned\n\n\
              -r sub/more.txt\n--constraint=limits.txt\n--no-index\nurl#fragment==1\n",
         ),
         ("sub/more.txt", "-r ../requirements.txt\n-c other.txt\nsix\n--find-links wheels\n-f https://host/x\n"),
