@@ -62,7 +62,7 @@ pub(super) fn init(session: &Session, args: InitArgs) -> Result<ExitCode, Comman
     };
     scaffold::check_name(&name)
         .map_err(|why| CommandError::usage(format!("`{name}` cannot be a project's name")).cause(why))?;
-    let answers = Answers { name, python: python::newest().unwrap_or_else(|| PYTHON.to_owned()) };
+    let answers = Answers { name, python: python::usual().unwrap_or_else(|| PYTHON.to_owned()) };
     let files = scaffold::init(template, &dir, &answers).map_err(refused)?;
     report(session, template, &args.dir, &answers, &files)?;
     Ok(ExitCode::SUCCESS)

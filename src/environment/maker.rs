@@ -82,9 +82,9 @@ impl<'a> Maker<'a> {
             }
         }
         error = error.hint(format!("install Python {declared}: with uv, pyenv or the system's package manager"));
-        Err(match python::newest() {
-            Some(newest) => {
-                error.hint(format!("or declare `python = \"{newest}\"`, which is here, and run `mlctl lock`"))
+        Err(match python::usual() {
+            Some(usual) => {
+                error.hint(format!("or declare `python = \"{usual}\"`, which is here, and run `mlctl lock`"))
             }
             None => error,
         })

@@ -37,7 +37,7 @@ pub(super) fn resolve(
 ) -> Result<LockedEnvironment, CommandError> {
     let python = match environment.python {
         Some(declared) => declared.to_owned(),
-        None => python::newest().ok_or_else(|| no_python(spec, environment))?,
+        None => python::usual().ok_or_else(|| no_python(spec, environment))?,
     };
     let mut distributions = if environment.asks_for_distributions() {
         maker.tell(Phase::Resolving, "");

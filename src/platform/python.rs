@@ -81,9 +81,9 @@ pub(crate) fn find(declared: &str) -> Result<Python, NotFound> {
     Err(NotFound { tried })
 }
 
-/// The newest Python 3 found, as a spec declares it ("3.11"): what stands first on `PATH` wins over a newer one
-/// elsewhere, because that is what people mean by "my Python".
-pub(crate) fn newest() -> Option<String> {
+/// The Python 3 that people mean by "my Python", as a spec declares it ("3.11"): the first on `PATH`, though a newer one
+/// may lie elsewhere.
+pub(crate) fn usual() -> Option<String> {
     find("3").ok().map(|python| python.version.short())
 }
 
@@ -184,9 +184,9 @@ mod tests {
 
     #[test]
     fn what_is_found_runs_and_is_what_was_asked_for() {
-        let newest = newest().expect("tests need a Python 3");
-        let python = find(&newest).expect("it was found before");
-        assert!(python.version.satisfies(&newest));
+        let usual = usual().expect("tests need a Python 3");
+        let python = find(&usual).expect("it was found before");
+        assert!(python.version.satisfies(&usual));
         assert_eq!(probe(&python.path), Ok(python));
     }
 
