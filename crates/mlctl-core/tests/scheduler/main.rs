@@ -2,7 +2,10 @@
 
 mod chance;
 mod flow;
+mod forecasts;
+mod keys;
 mod oracle;
+mod plans;
 mod random;
 mod simple;
 mod simulation;
