@@ -21,7 +21,7 @@ mod json;
 pub mod matrix;
 mod select;
 
-pub use select::{Filter, Wanted};
+pub use select::{Filter, Filters, Wanted};
 
 /// What is asked of a workflow.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +78,8 @@ pub struct Plan {
 pub struct StepPlan {
     /// Which of its instances are made.
     pub wanted: Wanted,
+    /// The instances that targets name though they are not known yet: they must come to be.
+    pub named: Vec<Filter>,
     /// Whether its results are replaced rather than reused.
     pub force: bool,
     /// What it asks for.

@@ -138,7 +138,8 @@ pub enum Input {
     },
     /// The run is cancelled: by someone, by Ctrl-C ([`Reason::Interrupted`]), by its deadline.
     Cancel(Reason),
-    /// An event that an earlier scheduler of this run recorded.
+    /// An event that another scheduler of this run recorded: before [`Input::Begin`] what an earlier one did, after it
+    /// what is done elsewhere. In any order.
     Replay(Event),
 }
 
@@ -273,6 +274,8 @@ pub struct Scheduler {
     entries: HashMap<(Artifact, String), Result<Artifact, String>>,
     asked: HashMap<Question, Vec<InstanceIx>>,
     replayed: HashMap<String, Replayed>,
+    /// Filled when it is first needed.
+    by_id: HashMap<String, InstanceIx>,
     replayed_expansions: HashSet<String>,
     /// Events of the run as a whole that are recorded already.
     recorded: Recorded,
@@ -390,6 +393,7 @@ impl Scheduler {
             entries: HashMap::new(),
             asked: HashMap::new(),
             replayed: HashMap::new(),
+            by_id: HashMap::new(),
             replayed_expansions: HashSet::new(),
             recorded: Recorded::default(),
             status: None,
@@ -402,7 +406,7 @@ impl Scheduler {
     pub fn step(&mut self, input: Input, out: &mut Vec<Command>) {
         match input {
             Input::Begin => self.begin(out),
-            Input::Replay(event) => self.replay(event),
+            Input::Replay(event) => self.replay(event, out),
             Input::LookedUp { ix, result } => self.looked_up(ix, result, out),
             Input::Started { ix, attempt } => self.started(ix, attempt, out),
             Input::Finished { ix, attempt, result } => self.attempt_finished(ix, attempt, result, out),

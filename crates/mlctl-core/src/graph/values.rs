@@ -52,12 +52,16 @@ impl Values {
 
     /// The index of the value's text.
     pub fn intern_text(&mut self, value: &Value) -> TextIx {
-        let text = encode(&value.to_string());
-        if let Some(&known) = self.by_text.get(text.as_str()) {
+        self.intern_encoded(&encode(&value.to_string()))
+    }
+
+    /// The index of a text that is encoded already.
+    pub fn intern_encoded(&mut self, text: &str) -> TextIx {
+        if let Some(&known) = self.by_text.get(text) {
             return known;
         }
         let ix = TextIx(u32::try_from(self.texts.len()).unwrap_or(u32::MAX));
-        self.texts.push(text.as_str().into());
+        self.texts.push(text.into());
         self.by_text.insert(text.into(), ix);
         ix
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::matrix::{self, Rows};
-use super::select::{Axes, select};
+use super::select::{Axes, Selection, select};
 use super::{Origin, Plan, PlanError, Request, StepNeed, StepPlan, Wanted, check};
 use crate::diag::Diag;
 use crate::gate::Need;
@@ -19,11 +19,14 @@ pub(super) fn build(
 ) -> Result<Plan, PlanError> {
     let mut values = Values::default();
     let axes = static_rows(&workflow, &params, &mut values).map_err(PlanError::Workflow)?;
-    let wanted = select(&workflow, &axes, &values, &request.targets)?;
+    let Selection { wanted, named } = select(&workflow, &axes, &mut values, &request.targets)?;
     let names = workflow.steps.iter().zip(&axes).map(|(step, axes)| (step.name.clone(), axes.names.clone()));
     let mut graph = Graph::new(values, names);
     let mut steps: Vec<StepPlan> =
         wanted.into_iter().map(|wanted| StepPlan { wanted, ..StepPlan::default() }).collect();
+    for (step, filter) in named {
+        steps[step.0 as usize].named.push(filter);
+    }
     for (rank, &ix) in workflow.order.iter().enumerate() {
         let step = &workflow.steps[ix.0 as usize];
         let planned = &mut steps[ix.0 as usize];

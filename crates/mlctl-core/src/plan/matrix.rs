@@ -27,11 +27,16 @@ impl Rows {
         &self.coords[row as usize * self.width..][..self.width]
     }
 
+    /// All rows, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[ValueIx]> {
+        (0..self.len).map(|row| self.row(row))
+    }
+
     /// Those rows that `keep` keeps.
     #[must_use]
     pub fn filtered(&self, mut keep: impl FnMut(&[ValueIx]) -> bool) -> Self {
         let mut kept = Self { width: self.width, ..Self::default() };
-        for row in (0..self.len).map(|row| self.row(row)).filter(|row| keep(row)) {
+        for row in self.iter().filter(|row| keep(row)) {
             kept.coords.extend_from_slice(row);
             kept.len += 1;
         }
@@ -193,7 +198,7 @@ fn shown(value: &Value) -> String {
 pub fn clash(step: &str, axes: &[impl AsRef<str>], rows: &Rows, values: &Values) -> Option<String> {
     let text = |value: ValueIx| values.text(values.text_ix(value));
     let mut longest = vec![0; rows.width];
-    for row in (0..rows.len).map(|row| rows.row(row)) {
+    for row in rows.iter() {
         row.iter().zip(&mut longest).for_each(|(&value, longest)| *longest = text(value).len().max(*longest));
     }
     let names: usize = axes.iter().map(|axis| axis.as_ref().len() + 2).sum();

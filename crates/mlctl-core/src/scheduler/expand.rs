@@ -5,8 +5,8 @@ use super::{Command, Scheduler, State};
 use crate::action::{Artifact, ArtifactKind, StepFailure};
 use crate::event::Event;
 use crate::graph::InstanceIx;
-use crate::plan::Wanted;
 use crate::plan::matrix::{self, Rows};
+use crate::plan::{Filter, Wanted};
 use crate::value::Value;
 use crate::workflow::{OutputKind, OutputRef, StepIx};
 
@@ -111,13 +111,14 @@ impl Scheduler {
         let graph = &self.plan.graph;
         let (name, axes) = (graph.step_name(step), graph.axes(step));
         let bad = |reason: String| StepFailure::BadInput { input: "matrix".to_owned(), reason };
-        let wanted = &self.plan.steps[step.0 as usize].wanted;
-        let rows = match wanted {
+        let planned = &self.plan.steps[step.0 as usize];
+        let rows = match &planned.wanted {
             Wanted::All => rows,
-            Wanted::No | Wanted::Some(_) => rows.filtered(|row| wanted.matches(name, axes, row, &graph.values)),
+            wanted => rows.filtered(|row| wanted.matches(name, axes, row, &graph.values)),
         };
-        if rows.len == 0 && *wanted != Wanted::All {
-            return Err(bad(format!("`{name}` has none of the instances that the targets name")));
+        let exists = |filter: &Filter| rows.iter().any(|row| filter.matches(name, axes, row, &graph.values));
+        if !planned.named.iter().all(exists) {
+            return Err(bad(format!("`{name}` has not all of the instances that the targets name")));
         }
         match matrix::clash(name, axes, &rows, &graph.values) {
             Some(id) => Err(bad(format!("two instances have the id `{id}`"))),

@@ -150,7 +150,7 @@ impl Scheduler {
     }
 
     /// What the gate says of an instance that depends on nothing unfinished.
-    fn gate(&self, ix: InstanceIx) -> Result<Decision, StepFailure> {
+    pub(super) fn gate(&self, ix: InstanceIx) -> Result<Decision, StepFailure> {
         let step = self.step_of(ix);
         let deps = self.plan.graph.deps(ix);
         if self.plan.graph.is_placeholder(ix) {

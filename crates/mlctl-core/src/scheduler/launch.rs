@@ -161,6 +161,11 @@ impl Scheduler {
         self.nodes.get(ix.0 as usize).is_some_and(|node| node.state == State::Running && node.attempt == attempt)
     }
 
+    /// Gives back what an attempt took.
+    pub(super) fn release(&mut self, ix: InstanceIx) {
+        self.launcher.release(self.plan.graph.step(ix));
+    }
+
     pub(super) fn started(&mut self, ix: InstanceIx, attempt: u32, out: &mut Vec<Command>) {
         if self.runs(ix, attempt) && self.node(ix).started < attempt {
             self.node_mut(ix).started = attempt;
@@ -179,7 +184,7 @@ impl Scheduler {
         if !self.runs(ix, attempt) {
             return;
         }
-        self.launcher.release(self.plan.graph.step(ix));
+        self.release(ix);
         match result {
             Ok(result) => {
                 self.node_mut(ix).result = Some(result);
@@ -217,7 +222,7 @@ impl Scheduler {
         if !self.runs(ix, attempt) {
             return;
         }
-        self.launcher.release(self.plan.graph.step(ix));
+        self.release(ix);
         if let Some(cause) = self.cancelled(ix) {
             self.finish(ix, Status::Cancelled, cause, None, out);
         } else if self.stops(ix) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Cause, Command, Scheduler};
+use super::{Cause, Command, Phase, Scheduler, State};
 use crate::action::{ActionResult, StepFailure};
 use crate::digest::Digest;
 use crate::event::{Event, Reason, Status};
@@ -30,7 +30,15 @@ struct End {
 }
 
 impl Scheduler {
-    pub(super) fn replay(&mut self, event: Event) {
+    /// The instance or placeholder with this id, if it is known by now.
+    pub fn find(&mut self, id: &str) -> Option<InstanceIx> {
+        let new = self.by_id.len()..self.plan.graph.len();
+        let new = new.filter_map(|ix| u32::try_from(ix).ok()).map(InstanceIx);
+        self.by_id.extend(new.map(|ix| (self.plan.graph.id(ix), ix)));
+        self.by_id.get(id).copied()
+    }
+
+    pub(super) fn replay(&mut self, event: Event, out: &mut Vec<Command>) {
         let of = |replayed: &mut HashMap<String, Replayed>, instance: String, attempt: u32, failed: bool| {
             let known = replayed.entry(instance).or_default();
             known.attempt = known.attempt.max(attempt);
@@ -49,11 +57,26 @@ impl Scheduler {
                 of(&mut self.replayed, instance, attempt, failure.is_some());
             }
             Event::InstanceFinished { instance, status, reason, attempts, key, result, .. } => {
+                let ix = if self.phase == Phase::Replaying { None } else { self.find(&instance) };
                 let known = self.replayed.entry(instance).or_default();
                 known.attempt = known.attempt.max(attempts);
                 known.end.get_or_insert(End { status, reason, key, result });
+                if let Some(ix) = ix {
+                    self.overtake(ix, out);
+                }
             }
         }
+    }
+
+    /// Takes over a record of an instance that is past the gate: its attempts run elsewhere, and are told of so.
+    fn overtake(&mut self, ix: InstanceIx, out: &mut Vec<Command>) {
+        match self.node(ix).state {
+            State::Waiting | State::Finished(_) | State::Dissolved => return,
+            State::Running => self.release(ix),
+            State::Resolving | State::LookingUp | State::Ready | State::Backoff => {}
+        }
+        let decision = self.gate(ix);
+        self.adopt(ix, &decision, out);
     }
 
     /// Takes over what is recorded of an instance whose turn at the gate it is; tells whether it had ended.

@@ -38,10 +38,12 @@ pub(crate) fn ends(workflow: &Workflow, nature: &Nature) -> BTreeMap<String, End
                 ends.insert(step.name.clone(), End { step: index, coords: None, status, allowed, after });
             }
             Ok(rows) => {
+                let sources: Vec<String> =
+                    sources(workflow, step).map(|from| workflow.steps[from].name.clone()).collect();
                 for row in rows {
                     let texts: Vec<(&str, &Value)> = row.iter().map(|(axis, value)| (axis.as_str(), value)).collect();
                     let id = instance_id(&step.name, &texts);
-                    let mut after = Vec::new();
+                    let mut after = sources.clone();
                     let (status, allowed) = match status {
                         None => judge(step, &id, &row, nature, &ends, &mut after),
                         Some(status) => judge_finally(step, &id, &row, nature, &ends, status),
@@ -107,7 +109,8 @@ fn tables<'a>(workflow: &'a Workflow, step: &'a Step) -> Option<&'a Vec<Vec<mlct
     }
 }
 
-fn sources<'a>(workflow: &'a Workflow, step: &'a Step) -> impl Iterator<Item = usize> + use<'a> {
+/// The steps that the sources of a step's dynamic axes are in.
+pub(crate) fn sources<'a>(workflow: &'a Workflow, step: &'a Step) -> impl Iterator<Item = usize> + use<'a> {
     let axes = tables(workflow, step).into_iter().flatten().flatten();
     axes.filter_map(|axis| match &axis.values {
         AxisValues::Dynamic(from) => Some(from.step.0 as usize),

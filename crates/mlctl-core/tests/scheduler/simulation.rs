@@ -9,9 +9,9 @@ use mlctl_core::plan::{Plan, Request, plan};
 use mlctl_core::workflow::Workflow;
 
 use super::chance::Chance;
-use super::oracle::{End, ends};
+use super::oracle::{End, ends, sources};
 use super::random::workflow;
-use super::world::{Mishaps, Nature, Story, run};
+use super::world::{Mishaps, Nature, Story, follow, run};
 
 const SEEDS: u64 = 3000;
 
@@ -200,5 +200,54 @@ fn fail_fast_starts_nothing_after_the_first_failure() {
                 assert_eq!(status, ends[&id].status, "{id}");
             }
         }
+    });
+}
+
+#[test]
+fn a_run_elsewhere_is_followed_by_its_records_in_any_order() {
+    each(|_, plan, nature, ends, chance| {
+        let mishaps = Mishaps { lost: 5, ..Mishaps::default() };
+        let mut events = run(plan.clone(), nature, chance, mishaps, false, &[]).events;
+        for last in (1..events.len()).rev() {
+            events.swap(last, chance.below(last + 1));
+        }
+        let (statuses, outcome) = follow(plan, nature, &events);
+        assert_eq!(statuses, ends.iter().map(|(id, end)| (id.clone(), end.status)).collect());
+        assert!(outcome.is_some());
+    });
+}
+
+#[test]
+fn targets_make_what_they_need_and_nothing_else() {
+    each(|workflow, _, nature, ends, chance| {
+        let main: Vec<&String> = ends.keys().filter(|id| !is_finally(workflow, id)).collect();
+        let mut targets: Vec<String> = (0..1 + chance.below(2)).map(|_| (*chance.pick(&main)).clone()).collect();
+        // A step for all its instances.
+        let all = targets.swap_remove(0);
+        let step = all.split('@').next().expect("a name").to_owned();
+        let (all, named) = if chance.percent(30) {
+            (main.iter().filter(|id| id.split('@').next() == Some(&step)).map(|id| (*id).clone()).collect(), step)
+        } else {
+            (vec![all.clone()], all)
+        };
+        let request = Request { targets: [targets.clone(), vec![named]].concat(), ..Request::default() };
+        targets.extend(all);
+        let plan = plan(Arc::new(workflow.clone()), BTreeMap::new(), &request).expect("a plan");
+        let story = run(plan, nature, chance, Mishaps::default(), false, &[]);
+        let made = statuses(&story.events);
+        let mut needed: BTreeSet<&String> = BTreeSet::new();
+        let mut left: Vec<&String> = targets.iter().collect();
+        while let Some(id) = left.pop() {
+            if needed.insert(id) {
+                left.extend(&ends[id].after);
+            }
+        }
+        // What an instance that will not come to be would need is made all the same: it is not known before.
+        let exact = workflow.steps.iter().all(|step| sources(workflow, step).next().is_none());
+        for (id, (status, _)) in made.iter().filter(|(id, _)| !is_finally(workflow, id)) {
+            assert_eq!(*status, ends[id].status, "{id}");
+            assert!(!exact || needed.contains(id), "{id} was not needed for {targets:?}");
+        }
+        assert!(needed.iter().all(|id| made.contains_key(*id)), "{targets:?} need {needed:?}");
     });
 }

@@ -1,6 +1,6 @@
 //! The world around a scheduler: a store, machines, time; all in any order, some of it lost.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mlctl_core::action::{ActionResult, Artifact, ArtifactKind, StepFailure};
@@ -150,6 +150,49 @@ pub(crate) fn run(
     Story { events: world.events, outcome: world.outcome.expect("an outcome") }
 }
 
+/// Follows a run that is run elsewhere by what is recorded of it; returns statuses and the outcome.
+pub(crate) fn follow(plan: Plan, nature: Nature, events: &[Event]) -> (BTreeMap<String, Status>, Option<Outcome>) {
+    let facts = facts(&plan);
+    let mut scheduler = Scheduler::new(plan, facts, options(false));
+    let mut commands = Vec::new();
+    let mut outcome = None;
+    let mut told = BTreeSet::new();
+    scheduler.step(Input::Begin, &mut commands);
+    let mut events = events.iter();
+    loop {
+        for command in std::mem::take(&mut commands) {
+            match command {
+                Command::ListEntries { artifact } => {
+                    let entries = Ok(entries(&scheduler, nature, &artifact));
+                    scheduler.step(Input::Entries { artifact, entries }, &mut commands);
+                }
+                Command::LookUp { ix, .. } => scheduler.step(Input::LookedUp { ix, result: None }, &mut commands),
+                // What the gate alone decides is decided before its record comes.
+                Command::Record(Event::InstanceFinished { instance, status, .. }) => {
+                    assert!(!matches!(status, Status::Succeeded | Status::Cached), "{instance} did not run here");
+                    assert!(told.insert(instance.clone()), "{instance} ended twice");
+                }
+                Command::Done(done) => outcome = Some(done),
+                _ => {}
+            }
+        }
+        if !commands.is_empty() {
+            continue;
+        }
+        let Some(event) = events.next() else { break };
+        scheduler.step(Input::Replay(event.clone()), &mut commands);
+    }
+    let statuses = scheduler.instances().filter_map(|instance| Some((instance.id(), instance.status()?))).collect();
+    (statuses, outcome)
+}
+
+/// What is in a directory that an instance made.
+fn entries(scheduler: &Scheduler, nature: Nature, artifact: &Artifact) -> Vec<String> {
+    let mut made = scheduler.instances().map(|instance| instance.id());
+    let id = made.find(|id| nature.artifact(id, ArtifactKind::Directory) == *artifact);
+    nature.names(&id.expect("a directory of this run"))
+}
+
 struct World {
     nature: Nature,
     mishaps: Mishaps,
@@ -255,9 +298,8 @@ impl World {
                 Input::LookedUp { ix, result }
             }
             Todo::Command(Command::ListEntries { artifact }) => {
-                let made = self.scheduler.instances().map(|instance| instance.id());
-                let id = made.into_iter().find(|id| self.nature.artifact(id, ArtifactKind::Directory) == artifact);
-                Input::Entries { artifact, entries: Ok(self.nature.names(&id.expect("a directory of this run"))) }
+                let entries = Ok(entries(&self.scheduler, self.nature, &artifact));
+                Input::Entries { artifact, entries }
             }
             Todo::Command(Command::Launch { ix, attempt }) => {
                 self.todo.push(Todo::End(ix, attempt, false));
