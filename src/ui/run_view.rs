@@ -23,6 +23,9 @@ const DETAILED: usize = 10;
 /// How many skipped and cancelled instances are told one by one: they come in crowds.
 const TOLD: usize = 20;
 
+/// Where nothing is drawn, nobody waits longer than this for a sign of life: some CI systems end what says nothing.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// A run as it goes.
 pub(crate) struct RunView<'a> {
     ui: &'a Ui,
@@ -120,6 +123,9 @@ impl<'a> RunView<'a> {
     pub(crate) fn tick(&mut self) {
         let now = Instant::now();
         let Some(screen) = &mut self.screen else {
+            if now.duration_since(self.written) >= SILENCE && self.ui.verbosity > Verbosity::Quiet {
+                self.break_silence();
+            }
             if !self.lines.is_empty() && now.duration_since(self.written) >= Self::TICK / 2 {
                 self.write(now);
             }
@@ -162,6 +168,19 @@ impl<'a> RunView<'a> {
             self.ui.stderr(&failures);
         }
         summarise(self.ui, &self.run, ended, millis, None)
+    }
+
+    /// Says what takes so long.
+    fn break_silence(&mut self) {
+        let now = time::now();
+        let long = |(id, running): (&String, &Running)| {
+            format!("{id} ({})", time::elapsed(now.saturating_sub(running.started)))
+        };
+        let running: Vec<String> = self.running.iter().take(DETAILED).map(long).collect();
+        let (done, total) = (self.tally.done(), self.tally.total);
+        if !running.is_empty() {
+            let _ = writeln!(self.lines, "{FAINT}{done}/{total} done, running: {}{FAINT:#}", running.join(", "));
+        }
     }
 
     fn write(&mut self, now: Instant) {
