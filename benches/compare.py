@@ -21,21 +21,46 @@ import time
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlctl-bench"
-DOIT, SNAKEMAKE, B3SUM = "0.37.0", "9.27.1", "1.8.2"
+DOIT, SNAKEMAKE, B3SUM = "0.37.0", "9.27.1", "1.8.7"
 
 
-def measure(argv, cwd, env=None, check=True):
-    """Runs argv; gives wall seconds, CPU seconds (children included), peak memory in MiB."""
+def measure(argv, cwd, env=None, watch=None):
+    """Runs argv; gives wall seconds and CPU seconds (children included). `watch(pid)` is called once it runs."""
     start = time.perf_counter()
-    with open(os.devnull, "w") as null:
-        child = subprocess.Popen([str(a) for a in argv], cwd=cwd, env=env, stdout=null, stderr=subprocess.PIPE)
-        stderr = child.stderr.read()
+    with open(os.devnull, "w") as null, tempfile.TemporaryFile() as stderr:
+        child = subprocess.Popen([str(a) for a in argv], cwd=cwd, env=env, stdout=null, stderr=stderr)
+        if watch:
+            watch(child.pid)
         _, status, usage = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.perf_counter() - start
-    if check and child.returncode != 0:
-        sys.exit(f"{argv} in {cwd}: exit {child.returncode}\n{stderr.decode(errors='replace')[-2000:]}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        if child.returncode != 0:
+            stderr.seek(0)
+            sys.exit(f"{argv} in {cwd}: exit {child.returncode}\n{stderr.read().decode(errors='replace')[-2000:]}")
+    return wall, usage.ru_utime + usage.ru_stime
+
+
+def peak_memory(argv, cwd, env):
+    """MiB at the peak, from the kernel's high-water mark of the process itself, read until it ends."""
+    peak = 0
+
+    def watch(pid):
+        nonlocal peak
+        while True:
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                return
+            found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+            if not found:  # it ended
+                return
+            # What the process inherited before it became the program does not count.
+            if status.startswith("Name:\tmlctl"):
+                peak = max(peak, int(found[0]))
+            time.sleep(0.0005)
+
+    measure(argv, cwd, env, watch)
+    return peak / 1024
 
 
 class Bench:
@@ -61,33 +86,34 @@ class Bench:
         for _ in range(self.rounds):
             for name, prepare in tools.items():
                 samples[name].append(measure(*prepare()))
-        medians = {n: [statistics.median(s[i] for s in rows) for i in range(3)] for n, rows in samples.items()}
-        print(f"\n## {title}\n{'':<22}{'wall ms':>10}{'CPU ms':>10}{'MiB':>8}{'wall x':>8}{'CPU x':>8}   (x: against {base})")
-        for name, (wall, cpu, memory) in medians.items():
-            print(f"{name:<22}{wall * 1e3:>10.1f}{cpu * 1e3:>10.1f}{memory:>8.1f}"
+        medians = {n: [statistics.median(s[i] for s in rows) for i in range(2)] for n, rows in samples.items()}
+        print(f"\n## {title}\n{'':<22}{'wall ms':>10}{'CPU ms':>10}{'wall x':>8}{'CPU x':>8}   (x: against {base})")
+        for name, (wall, cpu) in medians.items():
+            print(f"{name:<22}{wall * 1e3:>10.1f}{cpu * 1e3:>10.1f}"
                   f"{wall / medians[base][0]:>8.2f}{cpu / max(medians[base][1], 1e-6):>8.2f}", flush=True)
 
 
 def write_mlctl(path, count, chain=False, spelled=False):
+    # Each step writes something else: the same key would be one step to mlctl.
     head = '[project]\nname = "bench"\n'
-    command = 'command = ["sh", "-c", "echo x > \\"$MLCTL_OUTPUT_X\\""]\noutputs.x = {}\n'
+    command = 'command = ["sh", "-c", "echo %s > \\"$MLCTL_OUTPUT_X\\""]\noutputs.x = {}\n'
     if chain or spelled:
         steps = "".join(
-            f"[steps.s{i}]\n" + (f'inputs.y = "s{i - 1}.x"\n' if chain and i else "") + command for i in range(count))
+            f"[steps.s{i}]\n" + (f'inputs.y = "s{i - 1}.x"\n' if chain and i else "") + command % i for i in range(count))
     else:
-        steps = f"[steps.s]\nmatrix.i = {list(range(count))}\n" + command
+        steps = f"[steps.s]\nmatrix.i = {list(range(count))}\n" + command % "{{ matrix.i }}"
     (path / "mlctl.toml").write_text(head + steps)
 
 
 def write_ninja(path, count, chain=False):
-    rules = "rule r\n command = sh -c 'echo x > $out'\n"
+    rules = "rule r\n command = sh -c 'echo $out > $out'\n"
     builds = "".join(f"build f{i}: r {f'f{i - 1}' if chain and i else ''}\n" for i in range(count))
     (path / "build.ninja").write_text(rules + builds)
 
 
 def write_make(path, count, chain=False):
     targets = " ".join(f"f{i}" for i in range(count))
-    rules = "".join(f"f{i}: {f'f{i - 1}' if chain and i else ''}\n\t@sh -c 'echo x > $@'\n" for i in range(count))
+    rules = "".join(f"f{i}: {f'f{i - 1}' if chain and i else ''}\n\t@sh -c 'echo $@ > $@'\n" for i in range(count))
     (path / "Makefile").write_text(f"all: {targets}\n{rules}")
 
 
@@ -95,13 +121,13 @@ def write_doit(path, count):
     (path / "dodo.py").write_text(
         "def task_all():\n"
         f"    for i in range({count}):\n"
-        "        yield {'name': str(i), 'actions': [f\"sh -c 'echo x > f{i}'\"], 'targets': [f'f{i}'], 'uptodate': [True]}\n")
+        "        yield {'name': str(i), 'actions': [f\"sh -c 'echo {i} > f{i}'\"], 'targets': [f'f{i}'], 'uptodate': [True]}\n")
 
 
 def write_snakemake(path, count):
     (path / "Snakefile").write_text(
         f"rule all:\n    input: expand('f{{i}}', i=range({count}))\n"
-        "rule one:\n    output: 'f{i}'\n    shell: \"echo x > {output}\"\n")
+        "rule one:\n    output: 'f{i}'\n    shell: \"echo {output} > {output}\"\n")
 
 
 def tools_venv():
@@ -174,6 +200,16 @@ def planning(bench, count):
     }, "mlctl check")
 
 
+def memory(bench):
+    print("\n## peak memory, MiB")
+    for count in (1000, 10_000):
+        here = bench.fresh("memory")
+        write_mlctl(here, count)
+        first = peak_memory([bench.mlctl, "run", "-j2"], here, bench.env(here))
+        again = peak_memory([bench.mlctl, "run", "-j2"], here, bench.env(here))
+        print(f"{count:>6} steps: {first:.1f} running all, {again:.1f} with nothing to do", flush=True)
+
+
 def big_file(bench):
     here = bench.fresh("gib")
     with open(here / "big", "wb") as file:
@@ -237,6 +273,7 @@ def main():
         "nothing1k": lambda: nothing_to_do(many, 1000, True),
         "nothing10k": lambda: (nothing_to_do(many, 10_000, False), nothing_to_do(many, 10_000, True)),
         "nothing100k": lambda: nothing_to_do(Bench(mlctl, 3, root), 100_000, False),
+        "memory": lambda: memory(bench),
         "plan": lambda: planning(bench, 10_000),
         "big": lambda: big_file(Bench(mlctl, min(bench.rounds, 3), root)),
         "tree": lambda: source_tree(many),
