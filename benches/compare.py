@@ -3,7 +3,7 @@
 
     python3 benches/compare.py [--quick] [--only NAME[,NAME]] [MLCTL]
 
-MLCTL is the binary (default: target/*/release/mlctl). doit, snakemake and b3sum are installed once into the user's
+MLCTL is the binary (default: target/*/dist/mlctl). doit, snakemake and b3sum are installed once into the user's
 cache directory. Every tool runs once a round, in a fresh directory, in turn; the medians of the rounds are compared.
 Old outputs are kept until the end: ext4 makes creating a file dearer right after deleting many. Wall time suffers
 from a busy neighbour: look at CPU too.
@@ -259,8 +259,8 @@ def main():
     parser.add_argument("--only", help="names of parts, with commas")
     parser.add_argument("mlctl", nargs="?")
     args = parser.parse_args()
-    found = sorted(glob.glob(str(Path(__file__).parent.parent / "target/*/release/mlctl")), key=os.path.getmtime)
-    mlctl = Path(args.mlctl or (found and found[-1]) or sys.exit("build it first: cargo build --release")).resolve()
+    found = sorted(glob.glob(str(Path(__file__).parent.parent / "target/*/dist/mlctl")), key=os.path.getmtime)
+    mlctl = Path(args.mlctl or (found and found[-1]) or sys.exit("build it first: cargo build --profile dist")).resolve()
     root = Path(tempfile.mkdtemp(prefix="mlctl-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
     bench = Bench(mlctl, 1 if args.quick else 5, root)
     many = Bench(mlctl, 3 if args.quick else 30, root)

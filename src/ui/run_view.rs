@@ -91,7 +91,8 @@ impl<'a> RunView<'a> {
         match &recorded.event {
             Event::RunStarted { .. } => {
                 let known = count(self.tally.total, "instance");
-                let _ = writeln!(self.lines, "{STRONG}run {}{STRONG:#}: {known}", self.run);
+                let line = format!("{STRONG}run {}{STRONG:#}: {known}", self.run);
+                self.say(format_args!("{line}"));
             }
             Event::RunFinished { .. } => {}
             Event::GraphExpanded { step, instances } => self.expanded(step, instances),
@@ -101,10 +102,9 @@ impl<'a> RunView<'a> {
                 let why = failure.as_ref().map_or_else(|| "its machine was lost".into(), StepFailure::to_string);
                 let delay =
                     if *delay_millis > 0 { format!(" in {}", time::duration(*delay_millis)) } else { String::new() };
-                let _ = writeln!(
-                    self.lines,
+                self.say(format_args!(
                     "{instance}: {WARNING}attempt {attempt} failed{WARNING:#}: {why}; the next one starts{delay}"
-                );
+                ));
             }
             Event::InstanceFinished { instance, status, reason, attempts, failure, result, .. } => {
                 let started = self.running.shift_remove(instance).map(|running| running.started);
@@ -179,7 +179,14 @@ impl<'a> RunView<'a> {
         let running: Vec<String> = self.running.iter().take(DETAILED).map(long).collect();
         let (done, total) = (self.tally.done(), self.tally.total);
         if !running.is_empty() {
-            let _ = writeln!(self.lines, "{FAINT}{done}/{total} done, running: {}{FAINT:#}", running.join(", "));
+            self.say(format_args!("{FAINT}{done}/{total} done, running: {}{FAINT:#}", running.join(", ")));
+        }
+    }
+
+    /// One more line, unless nothing but errors is to be said.
+    fn say(&mut self, line: std::fmt::Arguments<'_>) {
+        if self.ui.verbosity > Verbosity::Quiet {
+            let _ = writeln!(self.lines, "{line}");
         }
     }
 
@@ -229,7 +236,7 @@ impl<'a> RunView<'a> {
         match status {
             Status::Succeeded => {
                 let took = time::duration(millis);
-                let _ = writeln!(self.lines, "{instance}: {GOOD}succeeded{GOOD:#} in {took}");
+                self.say(format_args!("{instance}: {GOOD}succeeded{GOOD:#} in {took}"));
             }
             Status::Cached if verbose => {
                 let _ = writeln!(self.lines, "{instance}: {FAINT}cached{FAINT:#}");
@@ -241,7 +248,7 @@ impl<'a> RunView<'a> {
                 if self.told <= TOLD || verbose {
                     let word = if status == Status::Skipped { "skipped" } else { "cancelled" };
                     let why = reason.map(|reason| format!(": {}", explain(reason))).unwrap_or_default();
-                    let _ = writeln!(self.lines, "{instance}: {FAINT}{word}{FAINT:#}{why}");
+                    self.say(format_args!("{instance}: {FAINT}{word}{FAINT:#}{why}"));
                 }
             }
         }
