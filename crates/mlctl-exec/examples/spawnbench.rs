@@ -1,7 +1,10 @@
-//! What an attempt costs beyond its command: 1,000 times `sh -c 'echo x > FILE'`, two at once, with everything on
+//! What an attempt costs beyond its command: 1,000 times `sh -c 'echo N > FILE'`, two at once, with everything on
 //! (slots, confinement, warden, log, digest, entry), against ninja doing the same, alternating in one run.
 //!
 //! `cargo run --release -p mlctl-exec --example spawnbench [ROUNDS] [DIRECTORY]`
+//!
+//! It leaves what it made in `DIRECTORY/spawnbench-PID`: for minutes after many files were removed ext4 takes several
+//! times as long to make one, which would spoil the next measurement. Remove it when done measuring.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement for people")]
 
@@ -41,13 +44,15 @@ fn main() -> ExitCode {
         return warden::main(rest);
     }
     let rounds: u32 = arguments.first().map_or(5, |rounds| rounds.parse().unwrap());
-    let directory = arguments.get(1).map_or_else(std::env::temp_dir, PathBuf::from).join("spawnbench");
+    let directory = arguments
+        .get(1)
+        .map_or_else(std::env::temp_dir, PathBuf::from)
+        .join(format!("spawnbench-{}", std::process::id()));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         theirs.push(ninja(&directory.join(format!("ninja-{round}"))));
         ours.push(attempts(&directory.join(format!("mlctl-{round}"))));
     }
-    fs::remove_dir_all(&directory).unwrap();
     let report = |name: &str, costs: &[Cost]| {
         let best = |of: fn(&Cost) -> f64| costs.iter().map(of).fold(f64::INFINITY, f64::min);
         let best = Cost { wall: best(|cost| cost.wall), cpu: best(|cost| cost.cpu) };
@@ -75,9 +80,9 @@ fn cpu_seconds() -> f64 {
 fn ninja(directory: &Path) -> Cost {
     fs::create_dir_all(directory).unwrap();
     // ninja runs a command by `sh -c` itself.
-    let mut text = "rule r\n  command = echo x > $out\n".to_owned();
+    let mut text = "rule r\n  command = echo $n > $out\n".to_owned();
     for step in 0..STEPS {
-        writeln!(text, "build out/{step}: r").unwrap();
+        writeln!(text, "build out/{step}: r\n  n = {step}").unwrap();
     }
     fs::write(directory.join("build.ninja"), text).unwrap();
     let mut command = Command::new("ninja");
@@ -115,7 +120,7 @@ fn attempts(directory: &Path) -> Cost {
 
 fn task(step: u32, sources: Digest) -> Task {
     let text = |text: &str| Piece::Text(text.to_owned());
-    let script = Template(vec![text("echo x > "), Piece::Output("x".to_owned())]);
+    let script = Template(vec![text(&format!("echo {step} > ")), Piece::Output("x".to_owned())]);
     Task {
         contract: CONTRACT,
         run: "bench".to_owned(),

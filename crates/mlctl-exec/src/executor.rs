@@ -136,13 +136,6 @@ impl Executor {
     }
 }
 
-/// The last to go takes with it what escaped from its attempts: nothing else can be in other sessions below us.
-impl Drop for Executor {
-    fn drop(&mut self) {
-        self.families.disown();
-    }
-}
-
 /// One attempt on its way.
 struct Attempt<'a> {
     executor: &'a Executor,

@@ -2,12 +2,13 @@
 //! left the process group or began a session of their own.
 //!
 //! mlctl is a child subreaper, so what loses its parent becomes a child of mlctl, and the kernel lists it among the
-//! children of the main thread. Whose it is, its process group tells, or the nonce in its environment.
+//! children of the main thread. Whose it is, its process group tells, or the nonce in its environment. What has neither
+//! is left alone: it may as well be a daemon that git started.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -22,9 +23,6 @@ pub(crate) const NONCE: &str = "MLCTL_NONCE";
 /// How long killed processes get to disappear: a process in uninterruptible sleep must not block the run for ever.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many [`Families`] this process has.
-static LIVING: AtomicUsize = AtomicUsize::new(0);
-
 /// What all attempts of this process share.
 #[derive(Debug)]
 pub(crate) struct Families {
@@ -37,7 +35,6 @@ pub(crate) struct Families {
 impl Families {
     /// Makes this process the one that inherits its steps' orphans.
     pub(crate) fn adopt() -> Self {
-        LIVING.fetch_add(1, Ordering::AcqRel);
         let me = getpid();
         // Fails on kernels before 3.4 only; the group is then all that is found.
         let _ = set_child_subreaper(Some(me));
@@ -48,24 +45,6 @@ impl Families {
     /// Leaves the warden out.
     pub(crate) fn except(&self, warden: Pid) {
         self.warden.store(warden.as_raw_nonzero().get(), Ordering::Relaxed);
-    }
-
-    /// Kills what is in other sessions, unless somebody else of this process still has attempts: a process that took
-    /// off its nonce cannot be told apart from theirs.
-    pub(crate) fn disown(&self) {
-        if LIVING.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return;
-        }
-        let session = getsid(None).ok();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let strangers = self.adopted().into_iter().filter(|pid| getsid(Some(*pid)).ok() != session);
-            let killed = strangers.filter(|pid| kill_process(*pid, Signal::KILL).is_ok()).collect::<Vec<_>>();
-            if killed.is_empty() || Instant::now() > deadline {
-                return;
-            }
-            await_death(&killed, deadline);
-        }
     }
 
     /// All children of the main thread but the warden.

@@ -9,11 +9,13 @@ mod starter;
 mod wait;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -50,11 +52,17 @@ fn spawn(invocation: &Invocation, directory: &Path, output: &OwnedFd) -> Result<
         .envs(invocation.env.iter().map(|(name, value)| (name, value)))
         .current_dir(directory)
         .process_group(0)
-        .stdin(Stdio::null());
+        .stdin(nothing_to_read());
     let streams = || output.try_clone().map(Stdio::from).map_err(|error| error.to_string());
     command.stdout(streams()?).stderr(streams()?);
     let child = start(&mut command).map_err(|error| program::explain(&error, &program, &invocation.argv))?;
     Running::of(&child).map_err(|error: io::Error| format!("cannot watch the process: {error}"))
+}
+
+/// The null device, opened once.
+fn nothing_to_read() -> Stdio {
+    static NULL: LazyLock<Option<File>> = LazyLock::new(|| File::open("/dev/null").ok());
+    NULL.as_ref().and_then(|null| null.try_clone().ok()).map_or_else(Stdio::null, Stdio::from)
 }
 
 /// Another thread's child holds, until its own exec, what that thread was writing: a program that a slot was just given

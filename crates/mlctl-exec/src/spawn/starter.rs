@@ -1,32 +1,42 @@
 //! Who starts a slot's commands: the caller itself, or a confined thread that lives as long as the slot needs no other
 //! confinement. A command costs two wake-ups more then; to confine a new thread for each would cost ten times that.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::{Invocation, Running, spawn};
 use crate::sandbox::Writable;
 
 /// Starts commands.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Starter {
     confined: Option<Confined>,
 }
 
-/// A confined thread. It ends when this is dropped.
-#[derive(Debug)]
-struct Confined {
-    to: Writable,
-    requests: Sender<Request>,
-    replies: Receiver<Result<Running, String>>,
-}
-
+/// What is to be started, where, and where its output goes.
 struct Request {
     invocation: Invocation,
     directory: PathBuf,
     output: OwnedFd,
+}
+
+type Reply = Result<Running, String>;
+
+/// A confined thread. It ends when this is dropped.
+struct Confined {
+    to: Writable,
+    requests: Arc<Mailbox<Request>>,
+    replies: Arc<Mailbox<Reply>>,
+}
+
+/// A request holds secrets: nothing of it is shown.
+impl fmt::Debug for Starter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Starter").finish_non_exhaustive()
+    }
 }
 
 impl Starter {
@@ -37,40 +47,103 @@ impl Starter {
         directory: PathBuf,
         output: OwnedFd,
         to: Option<Writable>,
-    ) -> Result<Running, String> {
+    ) -> Reply {
         let Some(to) = to else { return spawn(&invocation, &directory, &output) };
         let confined = match self.confined.take() {
             Some(confined) if confined.to == to => confined,
             _ => Confined::new(to)?,
         };
         let confined = self.confined.insert(confined);
-        let gone = || "the thread that starts commands is gone".to_owned();
-        confined.requests.send(Request { invocation, directory, output }).map_err(|_| gone())?;
-        confined.replies.recv().map_err(|_| gone())?
+        confined.requests.put(Request { invocation, directory, output });
+        confined.replies.take().unwrap_or_else(|| Err("the thread that starts commands is gone".to_owned()))
     }
 }
 
 impl Confined {
     fn new(to: Writable) -> Result<Self, String> {
-        let (requests, inbox) = channel::<Request>();
-        let (outbox, replies) = channel();
-        let (ready, confined) = channel();
-        let rules = to.clone();
+        let (requests, replies) = (Arc::new(Mailbox::default()), Arc::new(Mailbox::default()));
+        let confined = Self { to: to.clone(), requests: Arc::clone(&requests), replies: Arc::clone(&replies) };
         let work = move || {
-            let result = rules.confine_this_thread().map_err(|error| format!("cannot confine the step: {error}"));
-            let failed = result.is_err();
-            if ready.send(result).is_err() || failed {
-                return;
-            }
-            for Request { invocation, directory, output } in inbox {
-                if outbox.send(spawn(&invocation, &directory, &output)).is_err() {
-                    return;
-                }
+            let _closed = CloseOnDrop(&replies);
+            let refused = to.confine_this_thread().err().map(|error| format!("cannot confine the step: {error}"));
+            while let Some(Request { invocation, directory, output }) = requests.take() {
+                replies.put(refused.clone().map_or_else(|| spawn(&invocation, &directory, &output), Err));
             }
         };
         let thread = thread::Builder::new().name("starter".to_owned()).stack_size(256 * 1024);
         thread.spawn(work).map_err(|error| format!("cannot start a thread: {error}"))?;
-        confined.recv().map_err(|error| format!("cannot confine the step: {error}"))??;
-        Ok(Self { to, requests, replies })
+        Ok(confined)
+    }
+}
+
+impl Drop for Confined {
+    fn drop(&mut self) {
+        self.requests.close();
+    }
+}
+
+/// Room for one thing that goes from one thread to another. std's channels spin before they sleep; what is waited for
+/// here always takes longer than that.
+struct Mailbox<T> {
+    content: Mutex<Content<T>>,
+    changed: Condvar,
+}
+
+enum Content<T> {
+    Nothing,
+    Thing(T),
+    Closed,
+}
+
+impl<T> Default for Mailbox<T> {
+    fn default() -> Self {
+        Self { content: Mutex::new(Content::Nothing), changed: Condvar::new() }
+    }
+}
+
+impl<T> Mailbox<T> {
+    fn put(&self, thing: T) {
+        self.set(Content::Thing(thing));
+    }
+
+    fn close(&self) {
+        self.set(Content::Closed);
+    }
+
+    /// Waits for a thing. `None`: there will be none.
+    fn take(&self) -> Option<T> {
+        let mut content = self.lock();
+        loop {
+            match std::mem::replace(&mut *content, Content::Nothing) {
+                Content::Nothing => content = self.changed.wait(content).unwrap_or_else(PoisonError::into_inner),
+                Content::Thing(thing) => return Some(thing),
+                Content::Closed => {
+                    *content = Content::Closed;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn set(&self, new: Content<T>) {
+        let mut content = self.lock();
+        if !matches!(*content, Content::Closed) {
+            *content = new;
+        }
+        drop(content);
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Content<T>> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever waits for a reply learns that there will be none, also when the thread panicked.
+struct CloseOnDrop<'a, T>(&'a Mailbox<T>);
+
+impl<T> Drop for CloseOnDrop<'_, T> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

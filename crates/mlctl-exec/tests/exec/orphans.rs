@@ -131,16 +131,6 @@ fn the_wardens_limit_is_an_empty_environment_in_another_session() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-#[test]
-fn what_escaped_ends_with_the_executor() {
-    let bench = Bench::new();
-    let job = write_job(&bench, script(&bench, "env -i setsid sh -c 'echo $$; exec /bin/sleep 65' & sleep 0.2"));
-    assert!(Command::new(WARDEN).arg(&job.directory).status().unwrap().success());
-    let pids = pids(&fs::read_to_string(&job.log).unwrap());
-    assert_eq!(pids.len(), 1);
-    assert!(all_die(&pids, Duration::from_secs(3)), "{pids:?}");
-}
-
 /// A fork would copy the page tables of mlctl for every step: see `spawn`.
 #[test]
 fn a_static_binary_starts_commands_without_a_fork() {
