@@ -187,3 +187,6 @@ pub(crate) fn realise(
         Some(locked) => venv::realise(&Maker::new(&realisation.name, project, store, progress), locked),
     }
 }
+
+#[cfg(test)]
+mod tests;
