@@ -1,3 +1,4 @@
 //! Engines: where the instances of a plan run.
 
+mod gpus;
 pub(crate) mod local;

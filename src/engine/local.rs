@@ -19,8 +19,10 @@ use mlctl_exec::store::Store;
 use mlctl_exec::{Cancel, Executor, Place, Realised, sources};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::gpus::{self, Gpus};
 use crate::config::secret::Secrets;
 use crate::error::CommandError;
+use crate::platform::machine;
 use crate::record::RunWriter;
 use crate::ui::run_view::RunView;
 use crate::ui::time::now;
@@ -71,6 +73,7 @@ struct Shared<'a> {
     view: RunView<'a>,
     launches: VecDeque<(InstanceIx, u32)>,
     timers: BinaryHeap<Reverse<(Instant, InstanceIx)>>,
+    gpus: Gpus,
     /// When somebody first asked for the end.
     stopping: Option<Instant>,
     outcome: Option<Outcome>,
@@ -99,6 +102,7 @@ impl<'a> LocalRun<'a> {
             view,
             launches: VecDeque::new(),
             timers: BinaryHeap::new(),
+            gpus: Gpus::new(machine::gpus()),
             stopping: None,
             outcome: None,
             broken: None,
@@ -146,6 +150,9 @@ impl<'a> LocalRun<'a> {
     fn next(&self, finished: Option<Input>) -> Option<(InstanceIx, u32)> {
         let mut shared = self.lock();
         if let Some(input) = finished {
+            if let Input::Finished { ix, .. } = &input {
+                shared.gpus.give_back(*ix);
+            }
             self.apply(&mut shared, input);
         }
         loop {
@@ -163,8 +170,12 @@ impl<'a> LocalRun<'a> {
         let name = self.lock().scheduler.instance(ix).step().environment.clone();
         let environment = name.map(|name| (self.around.environment)(&name)).transpose();
         let environment = environment.map_err(|error| StepFailure::Executor { reason: error.to_string() })?;
-        let shared = self.lock();
+        let mut environment = environment.unwrap_or_default();
+        let mut shared = self.lock();
         let task = shared.scheduler.task(ix, attempt);
+        if let Some(mine) = shared.gpus.take(ix, task.resources.gpu.unwrap_or(0)) {
+            environment.env.insert(gpus::VARIABLE.to_owned(), mine);
+        }
         let step = shared.scheduler.instance(ix).step();
         let root = self.around.store.root();
         // Whoever computes the same goes on where another was killed.
@@ -175,7 +186,7 @@ impl<'a> LocalRun<'a> {
             work: self.around.work.clone(),
             log: shared.writer.log_path(&task.instance, attempt),
             partial: Some(self.around.work.with_file_name("partial").join(format!("{}.{attempt}", task.instance))),
-            environment: environment.unwrap_or_default(),
+            environment,
             secrets: self.around.secrets.of(step),
             caches: root.join("caches"),
             checkpoint: root.join("checkpoints").join(checkpoint.to_hex()),

@@ -27,7 +27,7 @@ fn memory() -> Option<u64> {
 }
 
 /// GPUs: NVIDIA's driver makes a device file for each.
-fn gpus() -> u32 {
+pub(crate) fn gpus() -> u32 {
     let Ok(devices) = std::fs::read_dir("/dev") else { return 0 };
     let is_gpu = |name: &str| {
         name.strip_prefix("nvidia").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
