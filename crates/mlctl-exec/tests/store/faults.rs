@@ -408,3 +408,26 @@ fn what_may_not_be_read_or_written_is_told() {
     assert!(error.starts_with(&format!("cannot create {}/", tmp.display())), "{error}");
     fs::set_permissions(project.join("secret"), fs::Permissions::from_mode(0o700)).unwrap();
 }
+
+#[test]
+fn a_seal_breaks_with_anything_it_covers() {
+    let (dir, store) = store();
+    let out = dir.path().join("out");
+    write(&out.join("sub/a"), "a");
+    let artifacts = [store.put_bytes(b"file").unwrap(), store.put_output(&out).unwrap()];
+    let result = entry(&[("f", artifacts[0]), ("d", artifacts[1])]).result;
+    let seal = store.seal([&*result].into_iter()).unwrap().unwrap();
+    let holds = |seal: &[u8]| Store::open(store.root()).unwrap().is_sealed(seal);
+    assert!(holds(&seal));
+    for cut in [0, 1, 39, seal.len() - 1] {
+        assert!(!holds(&seal[..cut]), "{cut}");
+    }
+    let mut other_boot = seal.clone();
+    other_boot[0] ^= 1;
+    assert!(!holds(&other_boot));
+    damage(&store.object_path(&artifacts[0]), "wrong");
+    assert!(!holds(&seal));
+    fs::remove_file(store.object_path(&artifacts[0])).unwrap();
+    assert!(!holds(&seal));
+    assert_eq!(store.seal([&*result].into_iter()).unwrap(), None);
+}
