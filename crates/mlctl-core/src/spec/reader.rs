@@ -294,6 +294,10 @@ impl<'t> Reader<'t> {
 
     /// Where a part of a string's text stands in the file.
     pub(crate) fn place(&self, text: Text<'_>, part: Range<usize>) -> Span {
+        // Nobody will see it, and finding it reads the whole literal.
+        if self.is_full() {
+            return text.span;
+        }
         super::literal::place(self.source, text, part)
     }
 }

@@ -124,7 +124,7 @@ impl<'r, 't> Resolver<'r, 't> {
         let common = &draft.common;
         let mut params = BTreeSet::new();
         for name in &draft.params {
-            self.check_param(name.text, name.span, &mut params);
+            self.check_param(name.text, Part::whole(*name), &mut params);
         }
         let program = self.program(ix, draft, &mut params);
         let env = self.env(ix, draft, &mut params);

@@ -14,20 +14,39 @@ pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) 
         return None;
     }
     let allowed = 1 + name.chars().count() / 4;
-    let distance = |known: &str| {
-        let folded = |text: &str| text.to_lowercase().replace('_', "-");
-        strsim::osa_distance(&folded(name), &folded(known))
-    };
     // `mem` for `memory`, `maximum` for `max`: farther apart than a slip of the pen, but clear.
     let abbreviates =
         |known: &str| known.len().min(name.len()) >= 3 && (known.starts_with(name) || name.starts_with(known));
+    // Edit distance is dear: only names of about the same length, and not more than this many.
+    let similar =
+        |known: &&str| known.len() <= MAX_NAME && (known.len().abs_diff(name.len()) <= allowed || abbreviates(known));
     known
         .into_iter()
-        .filter(|known| known.len() <= MAX_NAME)
-        .map(|known| (distance(known), known))
+        .take(20_000)
+        .filter(similar)
+        .map(|known| (distance(name, known), known))
         .filter(|(distance, known)| *distance <= allowed || abbreviates(known))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
+}
+
+/// Edit distance, but for case and hyphens. What both begin and end with counts nothing, and is most of it where there
+/// are many names.
+fn distance(left: &str, right: &str) -> usize {
+    let folded = |text: &str| text.to_lowercase().replace('_', "-").chars().collect::<Vec<_>>();
+    let (left, right) = (folded(left), folded(right));
+    let (mut left, mut right) = (left.as_slice(), right.as_slice());
+    while let ([first, more @ ..], [other, rest @ ..]) = (left, right)
+        && first == other
+    {
+        (left, right) = (more, rest);
+    }
+    while let ([more @ .., last], [rest @ .., other]) = (left, right)
+        && last == other
+    {
+        (left, right) = (more, rest);
+    }
+    strsim::osa_distance(&left.iter().collect::<String>(), &right.iter().collect::<String>())
 }
 
 /// The names in backticks, with commas.

@@ -178,9 +178,9 @@ impl<'r, 't> Resolver<'r, 't> {
     /// `"params.regions"` or `"step.output"`.
     fn axis_source(&mut self, ix: usize, axis: &AxisDraft<'t>, text: Text<'t>) -> Option<AxisValues> {
         if let Some(name) = text.text.strip_prefix("params.") {
-            let span = self.reader.place(text, 0..text.text.len());
+            let span = text.span;
             let mut used = BTreeSet::new();
-            self.check_param(name, span, &mut used);
+            self.check_param(name, Part::whole(text), &mut used);
             let decl = self.params.get(name)?;
             if decl.ty != Type::List {
                 if self.broken_params.contains(name) {

@@ -51,6 +51,11 @@ impl<'t> Resolver<'_, 't> {
         self.reader.place(part.literal, part.offset + range.start..part.offset + range.end)
     }
 
+    /// Where the part stands in the file. Reads the literal from its start: for errors only.
+    pub(super) fn span(&self, part: Part<'t>) -> Span {
+        self.place(part, 0..part.text.len())
+    }
+
     /// Resolves a reference of step `ix`.
     pub(super) fn reference(
         &mut self,
@@ -102,21 +107,22 @@ impl<'t> Resolver<'_, 't> {
     }
 
     fn producer(&mut self, ix: usize, part: Part<'t>, written: &RefText<'_>, how: Use) -> Option<usize> {
-        let span = self.place(part, 0..written.step.len());
+        let step = part.slice(0..written.step.len());
         if matches!(written.step, "params" | "matrix") && how == Use::Input {
             let message = format!("{} is not an output of a step", quote(part.text));
             let help = format!("use it directly: `{{{{ {}.{} }}}}` in the command", written.step, written.output);
-            self.reader.push(Diag::error("bad-reference", span, message).help(help));
+            self.reader.push(Diag::error("bad-reference", self.span(step), message).help(help));
             return None;
         }
         if let Some(producer) = self.steps.get(written.step).copied() {
             if producer == ix {
                 let message = format!("{} uses its own output", quote(written.step));
-                self.reader.error("own-output", self.place(part, 0..part.text.len()), message);
+                self.reader.error("own-output", self.span(part), message);
                 return None;
             }
             return Some(producer);
         }
+        let span = self.span(step);
         // `data.csv`: a file that was meant to be one.
         if how == Use::Input
             && ["csv", "json", "txt", "parquet", "toml", "yaml", "yml", "py", "zip", "gz", "pkl"]
@@ -167,7 +173,6 @@ impl<'t> Resolver<'_, 't> {
     ) -> Option<()> {
         let draft = &self.drafts[producer];
         let output = &draft.outputs[output];
-        let whole = self.place(part, 0..part.text.len());
         let gathers = written.gather.is_some();
         let is_value = output.ty.is_some();
         let problem = match how {
@@ -188,7 +193,7 @@ impl<'t> Resolver<'_, 't> {
             if draft.broken && !gathers {
                 return None;
             }
-            let mut diag = Diag::error("reference-not-here", whole, message).help(help);
+            let mut diag = Diag::error("reference-not-here", self.span(part), message).help(help);
             if !gathers {
                 diag = diag.related(output.span, "the output");
             }

@@ -27,10 +27,12 @@ impl<'t> Resolver<'_, 't> {
                 Diag::warning("reference-in-script", span, message).help(format!("read the variable: \"${variable}\"")),
             );
         }
+        /// More than these are not looked at: each is found from the script's start.
+        const VARIABLES: usize = 100;
         let mut seen = BTreeSet::new();
         for (at, prefix) in script.text.match_indices("MLCTL_") {
             let variable = word(&script.text[at..]);
-            if seen.insert(variable) {
+            if seen.len() < VARIABLES && seen.insert(variable) {
                 self.check_variable(ix, part, at, &variable[prefix.len()..], params);
             }
         }

@@ -50,8 +50,7 @@ impl<'t> Resolver<'_, 't> {
         let before = self.reader.found();
         for (piece, range) in &located {
             if !matches!(piece, Piece::Text(_)) {
-                let span = self.place(part, range.clone());
-                self.check_piece(ix, piece, span, allowed, params);
+                self.check_piece(ix, piece, part.slice(range.clone()), allowed, params);
             }
         }
         (self.reader.found() == before).then(|| Template(located.into_iter().map(|(piece, _)| piece).collect()))
@@ -82,41 +81,42 @@ impl<'t> Resolver<'_, 't> {
         self.reader.push(diag);
     }
 
-    fn check_piece(&mut self, ix: usize, piece: &Piece, span: Span, allowed: Allowed, params: &mut BTreeSet<String>) {
+    fn check_piece(&mut self, ix: usize, piece: &Piece, at: Part<'t>, allowed: Allowed, params: &mut BTreeSet<String>) {
         let draft = &self.drafts[ix];
         if !allowed.files_and_run
             && matches!(piece, Piece::Input(_) | Piece::Output(_) | Piece::RunId | Piece::RunStatus)
         {
             let message = format!("this cannot be used in {}", allowed.place);
             let help = "params and matrix values can: they are known before anything runs";
-            self.reader.push(Diag::error("reference-not-here", span, message).help(help));
+            self.reader.push(Diag::error("reference-not-here", self.span(at), message).help(help));
             return;
         }
         match piece {
-            Piece::Param(name) => self.check_param(name, span, params),
-            Piece::Matrix(name) => self.check_axis(ix, name, span),
+            Piece::Param(name) => self.check_param(name, at, params),
+            Piece::Matrix(name) => self.check_axis(ix, name, at),
             Piece::Input(name) => {
                 if !self.inputs.contains_key(&(ix, name.as_str())) && !draft.broken {
                     let names = draft.inputs.iter().map(|input| input.name);
-                    self.unknown_of_step("unknown-input", "input", name, span, names);
+                    self.unknown_of_step("unknown-input", "input", name, at, names);
                 }
             }
             Piece::Output(name) => match self.outputs.get(&(ix, name.as_str())) {
                 Some(output) => {
                     if draft.outputs[*output].from.is_some() {
                         let message = format!("output {} is read from another output: it has no path", quote(name));
-                        self.reader.error("output-without-path", span, message);
+                        self.reader.error("output-without-path", self.span(at), message);
                     }
                 }
                 None if draft.broken => {}
                 None => {
                     let names = draft.outputs.iter().map(|output| output.name);
-                    self.unknown_of_step("unknown-output", "output", name, span, names);
+                    self.unknown_of_step("unknown-output", "output", name, at, names);
                 }
             },
             Piece::RunStatus if !draft.common.finally => {
                 let message = "`run.status` is known only to a `finally` step";
-                self.reader.push(Diag::error("run-status", span, message).help("add `finally = true`, or remove it"));
+                self.reader
+                    .push(Diag::error("run-status", self.span(at), message).help("add `finally = true`, or remove it"));
             }
             Piece::RunStatus | Piece::RunId | Piece::Text(_) => {}
         }
@@ -127,9 +127,10 @@ impl<'t> Resolver<'_, 't> {
         code: &'static str,
         what: &str,
         name: &str,
-        span: Span,
+        at: Part<'t>,
         names: impl Iterator<Item = &'n str> + Clone,
     ) {
+        let span = self.span(at);
         let message = format!("this step has no {what} {}", quote(name));
         let near = suggest(name, names.clone());
         let help = near.unwrap_or_else(|| match names.clone().next() {
@@ -140,7 +141,7 @@ impl<'t> Resolver<'_, 't> {
     }
 
     /// Notes that a step uses a param, or says that there is none.
-    pub(super) fn check_param(&mut self, name: &str, span: Span, params: &mut BTreeSet<String>) {
+    pub(super) fn check_param(&mut self, name: &str, at: Part<'t>, params: &mut BTreeSet<String>) {
         if self.params.contains_key(name) {
             if params.insert(name.to_owned()) && !self.used_params.contains(name) {
                 self.used_params.insert(name.to_owned());
@@ -149,16 +150,13 @@ impl<'t> Resolver<'_, 't> {
         }
         let names = self.params.keys().map(String::as_str);
         let message = format!("there is no param {}", quote(name));
-        if self.reader.is_full() {
-            return;
-        }
-        let near = suggest(name, names);
+        let near = if self.reader.is_full() { None } else { suggest(name, names) };
         let help = near.unwrap_or_else(|| format!("declare it in `[params]`: `{name} = ...`"));
-        self.reader.push(Diag::error("unknown-param", span, message).help(help));
+        self.reader.push(Diag::error("unknown-param", self.span(at), message).help(help));
     }
 
     /// Says that a step has no such axis.
-    pub(super) fn check_axis(&mut self, ix: usize, name: &str, span: Span) {
+    pub(super) fn check_axis(&mut self, ix: usize, name: &str, at: Part<'t>) {
         let Some(axes) = self.axes(ix) else { return };
         if axes.iter().any(|axis| axis.name == name) {
             return;
@@ -169,8 +167,9 @@ impl<'t> Resolver<'_, 't> {
             true => format!("the step has no matrix: add `matrix.{name} = [...]`"),
             false => format!("its axes are {}", list(names)),
         });
-        self.reader
-            .push(Diag::error("unknown-axis", span, format!("this step has no axis {}", quote(name))).help(help));
+        self.reader.push(
+            Diag::error("unknown-axis", self.span(at), format!("this step has no axis {}", quote(name))).help(help),
+        );
     }
 
     /// Resolves `from = "metrics.test.accuracy"`: the output and the keys in it.
@@ -183,9 +182,8 @@ impl<'t> Resolver<'_, 't> {
             if draft.broken {
                 return None;
             }
-            let span = self.place(part, 0..name.len());
             let names = draft.outputs.iter().map(|output| output.name).filter(|name| *name != own);
-            self.unknown_of_step("unknown-output", "output", name, span, names);
+            self.unknown_of_step("unknown-output", "output", name, part.slice(0..name.len()), names);
             return None;
         };
         let source = &draft.outputs[index];

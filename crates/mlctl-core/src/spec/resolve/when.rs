@@ -175,7 +175,7 @@ impl<'t> Resolver<'_, 't> {
         match name.split_once('.') {
             Some(("params", param)) => {
                 let before = self.reader.found();
-                self.check_param(param, span, &mut BTreeSet::new());
+                self.check_param(param, part.slice(range.clone()), &mut BTreeSet::new());
                 if self.reader.found() != before {
                     return None;
                 }
@@ -188,7 +188,7 @@ impl<'t> Resolver<'_, 't> {
                 Some((Expr::Param(param.to_owned()), kind))
             }
             Some(("matrix", axis)) => {
-                self.check_axis(ix, axis, span);
+                self.check_axis(ix, axis, part.slice(range));
                 Some((Expr::Matrix(axis.to_owned()), self.axis_kind(ix, axis)?))
             }
             Some(("run", "status")) => {
