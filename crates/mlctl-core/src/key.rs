@@ -1,6 +1,6 @@
 //! The cache key of an action: what it is made of, encoded so that no two actions share bytes.
 //!
-//! An action's *components* are digests by name: `command`, `env`, `outputs`, `sources`, `environment`, `params`-,
+//! An action's *components* are digests by name: `command`, `env`, `outputs`, `sources`, `environment`, `param:NAME`,
 //! `matrix:AXIS`, `input:NAME`, and `settings`, `secrets` where there are any. The key is the digest of
 //! [`CONTRACT`], the number of components, and each with its name, sorted by name; so it does not depend on the order in
 //! which a spec writes things. The components are stored beside a result: `why` compares them by name.

@@ -1,13 +1,14 @@
 //! Small cases, step by step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use mlctl_core::action::{ActionResult, Artifact, ArtifactKind, InputContent};
+use mlctl_core::action::{ActionResult, Artifact, ArtifactKind, InputContent, StepFailure};
 use mlctl_core::digest::Digest;
 use mlctl_core::event::{Event, Outcome, Status};
+use mlctl_core::graph::InstanceIx;
 use mlctl_core::plan::Plan;
-use mlctl_core::scheduler::{Command, Input, Options, Scheduler};
+use mlctl_core::scheduler::{Capacity, Command, Input, Options, Scheduler};
 use mlctl_core::value::Value;
 
 use super::flow::{facts, planned};
@@ -118,4 +119,107 @@ fn a_target_makes_only_what_it_needs() {
     let (_, ended) = run(plan, &mut cache);
     let ids: Vec<&str> = ended.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(ids, ["prepare", "train@depth=4,fold=1", "evaluate@depth=4,fold=1"]);
+}
+
+/// A scheduler that has begun, four jobs at a time on 4 CPUs and a GPU, nothing being stored.
+fn begun(spec: &str) -> (Scheduler, Vec<InstanceIx>) {
+    let plan = planned(spec, &[]);
+    let facts = facts(&plan);
+    let capacity = Capacity { cpu_millis: Some(4000), memory: None, gpu: Some(1) };
+    let options = Options { run: "r".to_owned(), jobs: 4, capacity, fail_fast: false };
+    let mut scheduler = Scheduler::new(plan, facts, options);
+    let launched = tell(&mut scheduler, Input::Begin);
+    (scheduler, launched)
+}
+
+/// Tells something; returns what is launched by that.
+fn tell(scheduler: &mut Scheduler, input: Input) -> Vec<InstanceIx> {
+    let mut launched = Vec::new();
+    let mut inputs = VecDeque::from([input]);
+    while let Some(input) = inputs.pop_front() {
+        let mut commands = Vec::new();
+        scheduler.step(input, &mut commands);
+        for command in commands {
+            match command {
+                Command::LookUp { ix, .. } => inputs.push_back(Input::LookedUp { ix, result: None }),
+                Command::Launch { ix, .. } => launched.push(ix),
+                _ => {}
+            }
+        }
+    }
+    launched
+}
+
+fn names(scheduler: &Scheduler, launched: &[InstanceIx]) -> String {
+    let ids: Vec<String> = launched.iter().map(|&ix| scheduler.instance(ix).id()).collect();
+    ids.join(" ")
+}
+
+#[test]
+fn what_does_not_fit_is_not_starved_and_holds_up_only_what_it_waits_for() {
+    let (mut scheduler, first) = begun(
+        r#"
+        steps.a = { command = ["a"], matrix.n = [1, 2], resources = { cpu = 1 } }
+        steps.big = { command = ["b"], resources = { cpu = 4 } }
+        steps.small = { command = ["s"], matrix.n = [1, 2, 3], resources = { cpu = 1 } }
+        steps.free = { command = ["f"], matrix.n = [1, 2] }
+        "#,
+    );
+    assert_eq!(names(&scheduler, &first), "a@n=1 a@n=2 free@n=1 free@n=2");
+    let mut end = |ix: InstanceIx| {
+        let next = tell(&mut scheduler, Input::Finished { ix, attempt: 1, result: Ok(result("x")) });
+        (names(&scheduler, &next), next)
+    };
+    // Two CPUs and then three are free: not for the small ones.
+    assert_eq!(end(first[0]).0, "");
+    let (started, big) = end(first[1]);
+    assert_eq!(started, "big");
+    assert_eq!(end(big[0]).0, "small@n=1 small@n=2");
+}
+
+#[test]
+fn one_that_waits_for_a_gpu_leaves_the_cpus_to_others() {
+    let (scheduler, first) = begun(
+        r#"
+        steps.gpu = { command = ["g"], matrix.n = [1, 2, 3], resources = { gpu = 1 } }
+        steps.cpu = { command = ["c"], matrix.n = [1, 2], resources = { cpu = 1 } }
+        "#,
+    );
+    assert_eq!(names(&scheduler, &first), "gpu@n=1 cpu@n=1 cpu@n=2");
+}
+
+#[test]
+fn the_backoff_doubles_and_a_lost_machine_costs_no_retry() {
+    let (mut scheduler, first) = begun(
+        r#"
+        [steps.a]
+        command = ["a"]
+        retry = { limit = 2, backoff = "10s" }
+        "#,
+    );
+    let ix = first[0];
+    let mut commands = Vec::new();
+    let mut tell = |input| {
+        commands.clear();
+        scheduler.step(input, &mut commands);
+        commands.clone()
+    };
+    let failed = |attempt| Input::Finished { ix, attempt, result: Err(StepFailure::Exit { code: 1 }) };
+    let after = |commands: &[Command]| match commands {
+        [Command::Record(Event::InstanceRetrying { delay_millis, .. }), Command::RetryAfter { delay, .. }] => {
+            assert_eq!(u128::from(*delay_millis), delay.as_millis());
+            delay.as_secs()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(after(&tell(failed(1))), 10);
+    assert_eq!(tell(Input::RetryDue { ix }), [Command::Launch { ix, attempt: 2 }]);
+    let lost = tell(Input::Lost { ix, attempt: 2 });
+    assert_eq!(lost.last(), Some(&Command::Launch { ix, attempt: 3 }));
+    assert_eq!(tell(failed(2)), [], "of an attempt that is gone");
+    assert_eq!(after(&tell(failed(3))), 20);
+    tell(Input::RetryDue { ix });
+    let end = tell(failed(4));
+    assert!(matches!(&end[0], Command::Record(Event::InstanceFinished { status: Status::Failed, attempts: 4, .. })));
+    assert_eq!(end.last(), Some(&Command::Done(Outcome::Failed)));
 }
