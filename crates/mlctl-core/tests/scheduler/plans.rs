@@ -189,3 +189,15 @@ fn a_plan_as_json_is_the_same_every_time() {
     let dynamic = &found["steps"][2];
     assert_eq!((&dynamic["dynamic"], &dynamic["instances"]), (&true.into(), &serde_json::json!([])));
 }
+
+#[test]
+fn needs_are_matched_on_shared_axes() {
+    let plan = planned(
+        r#"
+        steps.warm_up = { command = ["w"], matrix = { depth = [2, 4], fold = [1, 2] } }
+        steps.train = { command = ["t"], matrix.depth = [2, 4], needs = ["warm_up"] }
+        "#,
+        &["train@depth=2"],
+    );
+    assert_eq!(ids(&plan), ["warm_up@depth=2,fold=1", "warm_up@depth=2,fold=2", "train@depth=2"]);
+}
