@@ -124,13 +124,16 @@ impl Executor {
                 return Report { result: Err(StepFailure::Executor { reason }), millis: 0 };
             }
         };
-        let mut attempt = Attempt { executor: self, task, place, cancel, slot, millis: 0, dirty: false };
+        let mut attempt =
+            Attempt { executor: self, task, place, cancel, slot, millis: 0, dirty: false, confined: false };
         let result = attempt.run(started);
-        let Attempt { slot, millis, dirty, .. } = attempt;
+        let Attempt { slot, millis, dirty, confined, .. } = attempt;
         if dirty || result.is_err() {
             self.slots.discard(slot);
         } else {
-            self.slots.give_back(slot);
+            // Confined, a step can put nothing there itself.
+            let had_inputs = !(confined && task.inputs.is_empty() && task.params.is_empty());
+            self.slots.give_back(slot, had_inputs);
         }
         Report { result: result.map_err(|failure| without_secrets(failure, place)), millis }
     }
@@ -146,6 +149,8 @@ struct Attempt<'a> {
     millis: u64,
     /// Whether its directory may not be used again.
     dirty: bool,
+    /// Whether it cannot write what of its bundle is not its own.
+    confined: bool,
 }
 
 impl Attempt<'_> {
@@ -158,7 +163,7 @@ impl Attempt<'_> {
         let argv = task.command.iter().map(|argument| render::template(argument, &paths)).collect();
         let ended = self.exec(Invocation { argv, env }, nonce, started);
         let bundle = &self.slot.bundle;
-        if !bundle.is_intact() {
+        if !self.confined && !bundle.is_intact() {
             return Err(StepFailure::Executor { reason: "the step replaced its own directories".to_owned() });
         }
         let result = ended.and_then(|()| outputs::collect(task, place, &executor.store, bundle, &paths, self.millis));
@@ -194,6 +199,7 @@ impl Attempt<'_> {
         let (mut log, output) = Log::open(&self.place.log, &self.place.secrets)
             .map_err(|error| failed(&format!("cannot write the log `{}`", self.place.log.display()), &error))?;
         let (writable, work) = (self.writable(), self.slot.bundle.work.clone());
+        self.confined = writable.is_some() && sandbox::protects(&self.slot.bundle.root);
         let running = self.slot.starter.start(invocation, work, output, writable);
         let running = running.map_err(|reason| StepFailure::NotStarted { reason })?;
         note(self.slot.number, Some(running.pid()));

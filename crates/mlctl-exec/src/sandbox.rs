@@ -5,8 +5,9 @@
 //! object, which the store notices. What lies below /tmp is not protected, and a step can neither mount nor gain
 //! rights (`sudo`).
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use landlock::{
     ABI, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
@@ -27,6 +28,13 @@ pub fn is_available() -> bool {
         let needed = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
         needed.handle_access(AccessFs::from_write(ABI::V2)).and_then(Ruleset::create).is_ok()
     })
+}
+
+/// Whether a confined step that is not given `path`, which is canonical, cannot write there.
+pub(crate) fn protects(path: &Path) -> bool {
+    static ANYONES: LazyLock<Vec<PathBuf>> =
+        LazyLock::new(|| SHARED.iter().filter_map(|path| fs::canonicalize(path).ok()).collect());
+    is_available() && !ANYONES.iter().any(|shared| path.starts_with(shared))
 }
 
 /// The directories in which a step may write, besides the shared ones.

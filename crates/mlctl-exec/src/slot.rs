@@ -51,9 +51,9 @@ impl Slot {
     }
 
     /// Undoes what an attempt did. `false`: that is not possible, make a new one.
-    fn reset(&self) -> bool {
-        let bundle = &self.bundle;
-        let emptied = [&bundle.inputs, &bundle.outputs, &bundle.home, &bundle.temporary];
+    fn reset(&self, had_inputs: bool) -> bool {
+        let Bundle { inputs, outputs, home, temporary, .. } = &self.bundle;
+        let emptied = had_inputs.then_some(inputs).into_iter().chain([outputs, home, temporary]);
         emptied.into_iter().all(|directory| tree::empty(directory).is_ok()) && self.pristine.restore().unwrap_or(false)
     }
 
@@ -114,9 +114,10 @@ impl Slots {
         }
     }
 
-    /// Resets `slot` for the next attempt. What may not be used again is removed.
-    pub(crate) fn give_back(&self, slot: Slot) {
-        if !slot.reset() {
+    /// Resets `slot` for the next attempt. What may not be used again is removed. `had_inputs`: whether there can be
+    /// anything among its inputs.
+    pub(crate) fn give_back(&self, slot: Slot, had_inputs: bool) {
+        if !slot.reset(had_inputs) {
             return self.discard(slot);
         }
         let mut pool = self.pool();

@@ -4,6 +4,7 @@
 
 mod basics;
 mod confinement;
+mod crowd;
 mod endings;
 mod faults;
 mod orphans;
