@@ -94,6 +94,8 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         capacity: crate::platform::machine::capacity(),
         fail_fast: how.fail_fast,
     };
+    // Steps have the same umask everywhere; what is exported is the user's again.
+    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let executor = Executor::new(store.clone()).guarded_by(Warden::this_program());
     let environment =
         |name: &str| environment::realise(&ready.realisations[name], &project.root, store.root(), &|_| {});
@@ -112,6 +114,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     };
     let scheduler = Scheduler::new(plan, ready.facts, options);
     let ended = LocalRun::new(around, scheduler, writer, view).run(jobs, how.deadline)?;
+    rustix::process::umask(umask);
     let end = End { session, project: &project, store: &store, asked, files: &files, note, exports, began };
     end.finish(ended, lease, dirty)
 }

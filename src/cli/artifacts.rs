@@ -237,6 +237,8 @@ impl Get<'_> {
                 .hint("give a directory with `-d`"));
         }
         let mut file = std::fs::File::open(store.object_path(artifact)).map_err(|error| self.lost(artifact, &error))?;
+        // What was written to stdout cannot be taken back.
+        store.verify(artifact).map_err(|error| self.lost(artifact, &error))?;
         self.session.ui.result_from(&mut file)
     }
 

@@ -113,10 +113,19 @@ impl RunWriter {
         }
         let written = self.events.write_all(&self.buffer);
         self.buffer.clear();
-        written.map_err(|error| {
-            CommandError::missing(format!("cannot write the record of run `{}`", self.id))
-                .cause(format!("{}: {error}", self.dir.join("events.jsonl").display()))
-        })
+        written.map_err(|error| self.broken("events.jsonl", &error))
+    }
+
+    /// What ran so far is in the store all the same.
+    fn broken(&self, file: &str, error: &io::Error) -> CommandError {
+        let what = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FREE_SPACE,
+            io::ErrorKind::NotFound => "it was removed while the run went on",
+            _ => "make it writable",
+        };
+        CommandError::missing(format!("cannot write the record of run `{}`", self.id))
+            .cause(format!("{}: {error}", self.dir.join(file).display()))
+            .hint(format!("{what}; results are kept: `mlctl run` goes on from them"))
     }
 
     /// Whether somebody asked for the run's end by `mlctl cancel`: one system call.
@@ -134,10 +143,10 @@ impl RunWriter {
     ) -> Result<Ended, CommandError> {
         self.flush()?;
         let ended = Ended { outcome, at, tally: self.tally, dirty, highlights };
+        // Logs of later steps make the directory again when somebody removed it.
+        fs::metadata(self.dir.join("run.json")).map_err(|error| self.broken("run.json", &error))?;
         let written = write_whole(&self.dir, "ended.json", &ended);
-        written.map(|()| ended).map_err(|error| {
-            CommandError::missing(format!("cannot write the record of run `{}`", self.id)).because(&error)
-        })
+        written.map(|()| ended).map_err(|error| self.broken("ended.json", &error))
     }
 }
 
@@ -208,8 +217,16 @@ fn publish(project: &Path, new: &Path, meta: &RunMeta) -> io::Result<PathBuf> {
     Ok(dir)
 }
 
+/// What helps where a disk is full.
+const FREE_SPACE: &str = "free some space (`mlctl gc` removes old runs and what the store no longer needs)";
+
 fn not_writable(project: &Path, error: &io::Error) -> CommandError {
+    let home = home(project);
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FREE_SPACE,
+        _ => "make the project's directory writable, or work in a copy of it",
+    };
     CommandError::missing("cannot record the run")
-        .cause(format!("{} is not writable: {error}", home(project).display()))
-        .hint("make the project's directory writable, or work in a copy of it")
+        .cause(format!("cannot write to {}: {error}", home.display()))
+        .hint(hint)
 }
