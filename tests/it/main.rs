@@ -8,6 +8,7 @@ mod conformance;
 mod docs;
 mod downloads;
 mod environments;
+mod faults;
 mod live;
 mod lock;
 mod support;
