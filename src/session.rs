@@ -121,7 +121,9 @@ impl Session {
         let local = project.root.join(LOCAL);
         if local.is_file() {
             let source = read(&local)?;
-            layers.add(&Origin::Local(source.name.clone()), contexts_of(&source, Level::Local)?);
+            let contexts = contexts_of(&source, Level::Local)?;
+            check_steps(&contexts, &project.workflow, &source.name)?;
+            layers.add(&Origin::Local(source.name.clone()), contexts);
         }
         Ok(layers)
     }
@@ -227,6 +229,20 @@ fn variable(name: &str) -> Option<String> {
 
 fn contexts_of(source: &Source, level: Level) -> Result<IndexMap<String, ContextLayer>, CommandError> {
     spec::parse_contexts(source, level).map_err(|diags| CommandError::diags(source.clone(), diags))
+}
+
+/// The project's own files name steps that there are. (The user's file is for every project.)
+fn check_steps(contexts: &IndexMap<String, ContextLayer>, workflow: &Workflow, file: &str) -> Result<(), CommandError> {
+    let known = || workflow.steps.iter().map(|step| step.name.as_str());
+    let named = contexts.iter().flat_map(|(context, layer)| layer.steps.keys().map(move |step| (context, step)));
+    match named.into_iter().find(|(_, step)| !known().any(|name| name == *step)) {
+        None => Ok(()),
+        Some((context, step)) => {
+            let error = CommandError::usage(format!("there is no step `{step}`"))
+                .cause(format!("[contexts.{context}.steps.{step}] in `{file}` names it"));
+            Err(suggest(step, known()).into_iter().fold(error, CommandError::hint))
+        }
+    }
 }
 
 /// Reads a text file of the user's.

@@ -79,20 +79,11 @@ impl<'a> RunView<'a> {
 
     /// Takes in what happened. Nothing is written before the next tick.
     pub(crate) fn event(&mut self, recorded: &Recorded) {
-        let told = self.lines.len();
-        self.take_in(recorded);
-        let is_failure = matches!(recorded.event, Event::InstanceFinished { status: Status::Failed, .. });
-        if self.ui.verbosity == Verbosity::Quiet && !is_failure {
-            self.lines.truncate(told);
-        }
-    }
-
-    fn take_in(&mut self, recorded: &Recorded) {
         match &recorded.event {
             Event::RunStarted { .. } => {
                 let known = count(self.tally.total, "instance");
-                let line = format!("{STRONG}run {}{STRONG:#}: {known}", self.run);
-                self.say(format_args!("{line}"));
+                let run = self.run.clone();
+                self.say(format_args!("{STRONG}run {run}{STRONG:#}: {known}"));
             }
             Event::RunFinished { .. } => {}
             Event::GraphExpanded { step, instances } => self.expanded(step, instances),
