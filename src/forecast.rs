@@ -48,7 +48,7 @@ impl Known for Stored<'_> {
 /// realisation, and its steps no key. `locked` makes that an error.
 pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Forecast, CommandError> {
     let project = session.project()?;
-    session.ui.diags(&project.source, &project.warnings);
+    session.ui.warnings(&project.source, &project.warnings);
     let context = session.context(&project)?;
     let plan = prepare::plan(&project, &context, asked)?;
     prepare::check_capabilities(&project, &context, &plan)?;
@@ -56,6 +56,7 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Forec
     let files = Files::look(&project.root)?;
     let inputs = prepare::inputs(&project, &plan, |path| files.inputs.digest(path))?;
     let trees = prepare::sources(&project, &plan, &files)?;
+    session.ui.warnings(&project.source, &prepare::unmatched_sources(&plan, &trees));
     files.save();
     let of = lock::Project { root: &project.root, spec: &project.source, workflow: &project.workflow, store: &store };
     let wanted = Wanted::by(prepare::steps(&plan));

@@ -197,6 +197,19 @@ pub(crate) fn sources(
     Err(lines.fold(error, CommandError::cause).hint(SourceError::HELP))
 }
 
+/// Globs of `sources` that match nothing: mostly a slip of the pen.
+pub(crate) fn unmatched_sources(plan: &Plan, trees: &HashMap<StepIx, Arc<SourceTree>>) -> Vec<Diag> {
+    let of_step = |ix: StepIx| {
+        let step = plan.step(ix);
+        trees.get(&ix).into_iter().flat_map(|tree| &tree.unmatched).map(move |glob| {
+            let message = format!("`sources` of `{}` names `{glob}`, which matches no file", step.name);
+            Diag::warning("unmatched-source", step.span, message)
+                .help("ignored files, declared inputs and exports are never sources")
+        })
+    };
+    plan.needed().flat_map(of_step).collect()
+}
+
 /// What is never a source: declared inputs, and what runs export.
 fn excluded(plan: &Plan) -> Vec<String> {
     let inputs = plan.project_paths().into_iter().map(|(path, _, _)| path);

@@ -61,7 +61,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         }
     }
     let project = session.parse(root, source)?;
-    session.ui.diags(&project.source, &project.warnings);
+    session.ui.warnings(&project.source, &project.warnings);
     let context = session.context(&project)?;
     let plan = prepare::plan(&project, &context, asked)?;
     prepare::check_capabilities(&project, &context, &plan)?;
@@ -141,6 +141,7 @@ fn make_ready(
     let unusable = |error: &dyn std::error::Error| CommandError::missing("cannot use the store").because(error);
     let inputs = prepare::inputs(project, plan, |path| files.inputs.put(path, store))?;
     let trees = prepare::sources(project, plan, files)?;
+    session.ui.warnings(&project.source, &prepare::unmatched_sources(plan, &trees));
     for tree in trees.values() {
         store.put_sources(tree).map_err(|error| unusable(&error))?;
     }

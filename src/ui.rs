@@ -190,9 +190,11 @@ impl Ui {
         self.note(&format!("{WARNING}warning{WARNING:#}: {text}"));
     }
 
-    /// Shows findings about a text.
-    pub(crate) fn diags(&self, source: &Source, diags: &[Diag]) {
-        self.stderr(&render(source, diags, true));
+    /// Shows warnings about a text, unless `-q`.
+    pub(crate) fn warnings(&self, source: &Source, warnings: &[Diag]) {
+        if self.verbosity > Verbosity::Quiet {
+            self.stderr(&render(source, warnings, true));
+        }
     }
 
     /// Shows an error: the findings, what failed, why, and what to do next.

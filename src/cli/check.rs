@@ -26,7 +26,7 @@ pub(super) fn check(session: &Session) -> Result<ExitCode, CommandError> {
         let diags: Vec<Value> = project.warnings.iter().map(|diag| report(&project.source, diag)).collect();
         session.ui.json(&json!({ "valid": true, "diagnostics": diags }))?;
     } else {
-        session.ui.diags(&project.source, &project.warnings);
+        session.ui.warnings(&project.source, &project.warnings);
         let workflow = &project.workflow;
         session.ui.result(&format!(
             "{GOOD}ok{GOOD:#}: {} is valid: project `{}`, {}\n",
