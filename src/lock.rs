@@ -21,7 +21,7 @@ mod uv;
 mod wanted;
 
 pub(crate) use difference::Difference;
-pub(crate) use ensure::{Mode, Project, ensure};
+pub(crate) use ensure::{Mode, Project, ensure, requirements_files};
 pub(crate) use urls::fetch;
 pub(crate) use wanted::Wanted;
 

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mlctl_core::action::Artifact;
+use mlctl_core::action::{Artifact, ArtifactKind};
 use mlctl_core::diag::Source;
+use mlctl_core::digest::Digest;
 use mlctl_core::event::{Outcome, Status};
 use mlctl_core::plan::Plan;
 use mlctl_core::scheduler::{Facts, Options, Scheduler, State};
@@ -19,6 +20,7 @@ use crate::engine::local::{self, LocalRun, Surroundings};
 use crate::environment::{self, Realisation};
 use crate::error::CommandError;
 use crate::lock::{self, Mode, Wanted};
+use crate::platform::machine;
 use crate::prepare::{self, Asked, Files};
 use crate::record::{Ended, Highlights, Run, RunMeta, RunWriter, Runs, Tally};
 use crate::reuse::{self, Note, Notes};
@@ -30,6 +32,12 @@ use crate::{export, forecast, git};
 
 /// Runs that take this long are synced to disk at their end: the sync costs little beside them.
 const WORTH_A_SYNC: Duration = Duration::from_secs(10);
+
+/// Each has a thread.
+const MOST_JOBS: usize = 1000;
+
+/// No file has it.
+const UNKNOWN: Artifact = Artifact { kind: ArtifactKind::Directory, digest: Digest::from_bytes([0; 32]), size: 0 };
 
 /// How it is to be run.
 #[derive(Debug, Clone, Default)]
@@ -75,25 +83,11 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         store.lease(writer.id()).map_err(|error| CommandError::missing("cannot use the store").because(&error))?;
     let view = RunView::new(&session.ui, writer.id(), writer.dir(), ids);
     let exports = export::of(&plan);
-    let note = Note {
-        run: writer.id().to_owned(),
-        sources: files.snapshot.fingerprint(&export::paths(&exports)),
-        inputs: ready
-            .facts
-            .files
-            .iter()
-            .filter_map(|(path, found)| Some((path.clone(), *found.as_ref().ok()?)))
-            .collect(),
-        exports: Vec::new(),
-    };
-    let jobs =
-        how.jobs.or(context.merged.parallelism).map_or_else(crate::platform::machine::cpus, |jobs| jobs as usize);
-    let options = Options {
-        run: writer.id().to_owned(),
-        jobs,
-        capacity: crate::platform::machine::capacity(),
-        fail_fast: how.fail_fast,
-    };
+    let sources = files.snapshot.fingerprint(&export::paths(&exports));
+    let note = Note { run: writer.id().to_owned(), sources, inputs: ready.requirements, exports: Vec::new() };
+    let jobs = how.jobs.or(context.merged.parallelism).map_or_else(machine::cpus, |jobs| jobs as usize).min(MOST_JOBS);
+    let capacity = machine::capacity();
+    let options = Options { run: writer.id().to_owned(), jobs, capacity, fail_fast: how.fail_fast };
     // Steps have the same umask everywhere; what is exported is the user's again.
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let executor = Executor::new(store.clone()).guarded_by(Warden::this_program());
@@ -124,6 +118,8 @@ struct Ready {
     facts: Facts,
     realisations: BTreeMap<String, Realisation>,
     secrets: Secrets,
+    /// The files that say what environments hold: what they say is in the lock, but they may have changed since.
+    requirements: Vec<(String, Artifact)>,
 }
 
 fn make_ready(
@@ -163,7 +159,14 @@ fn make_ready(
             environment::realise(&realisations[&name], &project.root, store.root(), &|update| progress.update(update))?;
         }
     }
-    Ok(Ready { facts, realisations, secrets })
+    let mut requirements = Vec::new();
+    for path in lock::requirements_files(of, &wanted.environments)? {
+        let path = path.to_string_lossy().into_owned();
+        // One outside the project has no digest here: `Note::inputs` then never holds.
+        let artifact = files.inputs.digest(&path).unwrap_or(UNKNOWN);
+        requirements.push((path, artifact));
+    }
+    Ok(Ready { facts, realisations, secrets, requirements })
 }
 
 fn reuse_key<'a>(session: &'a Session, root: &Path, source: &Source, asked: &'a Asked) -> reuse::Asked<'a> {
@@ -171,7 +174,7 @@ fn reuse_key<'a>(session: &'a Session, root: &Path, source: &Source, asked: &'a 
     let params = asked.params.iter().map(|param| param.clone().into_bytes());
     let files = asked.params_files.iter().map(|(_, text)| text.clone().into_bytes());
     reuse::Asked {
-        spec: mlctl_core::digest::Digest::of(source.text.as_bytes()),
+        spec: Digest::of(source.text.as_bytes()),
         lock: text(root.join(lock::FILE_NAME)),
         contexts: [Some(root.join(session::LOCAL)), self::session::user_config()]
             .into_iter()
@@ -273,6 +276,8 @@ impl End<'_> {
         let ended = writer.finish(outcome, now(), dirty.join(), highlights)?;
         view.finish(&ended, millis(self.began.1))?;
         if outcome == Outcome::Succeeded && exported.is_ok() && is_reusable(&scheduler) {
+            let inputs = scheduler.facts().files.iter();
+            self.note.inputs.extend(inputs.filter_map(|(path, found)| Some((path.clone(), *found.as_ref().ok()?))));
             let asked = reuse_key(self.session, &self.project.root, &self.project.source, self.asked);
             let results = scheduler.instances().filter_map(|instance| instance.result().map(AsRef::as_ref));
             Notes::of(&self.project.root).write(&asked, &self.note, results, self.store);

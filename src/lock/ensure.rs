@@ -1,7 +1,7 @@
 //! Bringing the lock up to date: what a run, `mlctl lock` and `--locked` have in common.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mlctl_core::diag::Source;
 use mlctl_core::workflow::Workflow;
@@ -151,6 +151,14 @@ fn inputs<'a>(project: Project<'_>, names: &BTreeSet<&'a str>) -> Result<Vec<(&'
         }
     }
     Ok(inputs)
+}
+
+/// The requirements files that say what these environments ask for, relative to the project.
+pub(crate) fn requirements_files(
+    project: Project<'_>,
+    environments: &BTreeSet<&str>,
+) -> Result<BTreeSet<PathBuf>, CommandError> {
+    Ok(inputs(project, environments)?.into_iter().flat_map(|(_, inputs)| inputs.files).collect())
 }
 
 /// What would have to change, and is not allowed to.

@@ -53,6 +53,8 @@ pub(crate) struct Inputs {
     /// Options of the files: where distributions come from, and in which form. Paths in them are relative to the
     /// project.
     pub(crate) options: Vec<String>,
+    /// The files that were read, relative to the project.
+    pub(crate) files: BTreeSet<PathBuf>,
 }
 
 /// Reads what `environment` asks for. `spec` is where errors about the environment itself point.
@@ -81,7 +83,8 @@ pub(crate) fn read(project: &Path, spec: &Source, environment: &Described<'_>) -
         }
         reading.lines.requirements.push(line.text);
     }
-    Ok(reading.lines.into_inputs(environment.python))
+    let files = reading.seen.into_iter().map(|(path, _)| path).collect();
+    Ok(reading.lines.into_inputs(environment.python, files))
 }
 
 /// Whether a line asks for something or only limits what may be chosen.
@@ -176,7 +179,7 @@ impl Lines {
         }
     }
 
-    fn into_inputs(self, python: Option<&str>) -> Inputs {
+    fn into_inputs(self, python: Option<&str>, files: BTreeSet<PathBuf>) -> Inputs {
         let mut hasher = blake3::Hasher::new_derive_key("mlctl 1 lock inputs");
         let mut field = |text: &str| {
             hasher.update(&(text.len() as u64).to_le_bytes());
@@ -188,7 +191,7 @@ impl Lines {
             lines.iter().for_each(|line| field(line));
         }
         let Self { requirements, constraints, options } = self;
-        Inputs { digest: hasher.finalize().into(), requirements, constraints, options }
+        Inputs { digest: hasher.finalize().into(), requirements, constraints, options, files }
     }
 }
 
