@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::OnceLock;
@@ -89,6 +90,7 @@ impl Active {
         let (end, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
         let groups = File::from(memfd_create("mlctl groups", MemfdFlags::CLOEXEC)?);
         let child = Command::new(program)
+            .arg0("mlctl")
             .args([ARGUMENT, nonce])
             .env_clear()
             .stdin(end)
