@@ -17,6 +17,9 @@ struct Files;
 /// Where `init` puts the JSON Schema that the first line of a new `mlctl.toml` names.
 pub(crate) const SCHEMA_PATH: &str = ".mlctl/schema.json";
 
+/// Of the names that the spec takes.
+const LONGEST_NAME: usize = 63;
+
 /// What `mlctl init` can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Template {
@@ -100,12 +103,13 @@ pub(crate) fn init(template: Template, dir: &Path, answers: &Answers) -> Result<
 pub(crate) fn project_name(dir: &Path) -> String {
     let name = dir.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    let joined = words.join("-");
-    match joined.chars().next() {
-        Some(first) if first.is_ascii_lowercase() => joined,
-        Some(_) => format!("project-{joined}"),
-        None => "project".to_owned(),
+    let mut name = words.join("-");
+    if check_name(&name).is_err() {
+        // Empty, a digit first, a reserved word, or too long.
+        name.insert_str(0, if name.is_empty() { "project" } else { "project-" });
+        name.truncate(LONGEST_NAME);
     }
+    name
 }
 
 /// Refuses what the spec would not take as `[project] name`, and says why.
@@ -269,5 +273,8 @@ mod tests {
         assert_eq!(named("churn_2"), "churn-2");
         assert_eq!(named("2024"), "project-2024");
         assert_eq!(named("/"), "project");
+        assert_eq!(named("run"), "project-run");
+        let long = named(&"long ".repeat(50));
+        assert_eq!(check_name(&long), Ok(()), "{long}");
     }
 }

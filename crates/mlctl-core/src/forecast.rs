@@ -169,7 +169,7 @@ impl Forecast {
         match instance.state() {
             State::Finished(status) => return Outlook::Ends(status, instance.reason()),
             State::Waiting => {}
-            _ if self.plan().steps[self.step(ix)].force => return Outlook::Runs(Why::Forced),
+            _ if self.plan().forces(ix) => return Outlook::Runs(Why::Forced),
             _ => {
                 let why = self.scheduler.no_key(ix).cloned().map_or(Why::NoResult, Why::NoKey);
                 return Outlook::Runs(why);

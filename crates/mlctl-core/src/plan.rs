@@ -28,7 +28,7 @@ pub use select::{Filter, Filters, Wanted};
 pub struct Request {
     /// Names of steps or ids of instances; empty: the workflow's default.
     pub targets: Vec<String>,
-    /// Names of steps whose results are not reused but replaced.
+    /// Names of steps or ids of instances whose results are not reused but replaced.
     pub force: Vec<String>,
     /// What the context says of steps' resources, by name: merged per key over the steps' own.
     pub resources: BTreeMap<String, Resources>,
@@ -80,8 +80,8 @@ pub struct StepPlan {
     pub wanted: Wanted,
     /// The instances that targets name though they are not known yet: they must come to be.
     pub named: Vec<Filter>,
-    /// Whether its results are replaced rather than reused.
-    pub force: bool,
+    /// Which of its instances replace their results rather than reuse them.
+    pub forced: Wanted,
     /// What it asks for.
     pub resources: Resources,
     /// Its place in [`Workflow::order`].
@@ -121,6 +121,19 @@ impl Plan {
     /// A step.
     pub fn step(&self, step: StepIx) -> &Step {
         &self.workflow.steps[step.0 as usize]
+    }
+
+    /// Whether an instance replaces its result rather than reuse it.
+    pub fn forces(&self, ix: InstanceIx) -> bool {
+        let step = self.graph.step(ix);
+        match &self.steps[step.0 as usize].forced {
+            Wanted::No => false,
+            Wanted::All => true,
+            some => {
+                let (name, axes) = (self.graph.step_name(step), self.graph.axes(step));
+                !self.graph.is_placeholder(ix) && some.matches(name, axes, self.graph.coords(ix), &self.graph.values)
+            }
+        }
     }
 
     /// The steps of which instances are or may be made, in plan order.

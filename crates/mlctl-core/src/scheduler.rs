@@ -183,7 +183,7 @@ impl<'a> Instance<'a> {
 
     /// Whether it runs though a result is known, and replaces that.
     pub fn forced(&self) -> bool {
-        self.scheduler.plan.steps[self.scheduler.plan.graph.step(self.ix).0 as usize].force
+        self.scheduler.plan.forces(self.ix)
     }
 
     /// Its axes with their values.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::matrix::{self, Rows};
-use super::select::{Axes, Selection, select};
+use super::select::{Axes, Selection, named, select};
 use super::{Origin, Plan, PlanError, Request, StepNeed, StepPlan, Wanted, check};
 use crate::diag::Diag;
 use crate::gate::Need;
@@ -19,19 +19,22 @@ pub(super) fn build(
 ) -> Result<Plan, PlanError> {
     let mut values = Values::default();
     let axes = static_rows(&workflow, &params, &mut values).map_err(PlanError::Workflow)?;
-    let Selection { wanted, named } = select(&workflow, &axes, &mut values, &request.targets)?;
+    let Selection { wanted, named: targets } = select(&workflow, &axes, &mut values, &request.targets)?;
+    let forced = named(&workflow, &axes, &mut values, &request.force)?;
     let names = workflow.steps.iter().zip(&axes).map(|(step, axes)| (step.name.clone(), axes.names.clone()));
     let mut graph = Graph::new(values, names);
-    let mut steps: Vec<StepPlan> =
-        wanted.into_iter().map(|wanted| StepPlan { wanted, ..StepPlan::default() }).collect();
-    for (step, filter) in named {
+    let mut steps: Vec<StepPlan> = wanted
+        .into_iter()
+        .zip(forced)
+        .map(|(wanted, forced)| StepPlan { wanted, forced, ..StepPlan::default() })
+        .collect();
+    for (step, filter) in targets {
         steps[step.0 as usize].named.push(filter);
     }
     for (rank, &ix) in workflow.order.iter().enumerate() {
         let step = &workflow.steps[ix.0 as usize];
         let planned = &mut steps[ix.0 as usize];
         planned.rank = u32::try_from(rank).unwrap_or(u32::MAX);
-        planned.force = request.force.contains(&step.name);
         planned.resources = merged(step.resources, request.resources.get(&step.name));
         if planned.wanted.any() {
             let (needs, edges) = needs(&workflow, ix, &mut graph);
@@ -39,9 +42,6 @@ pub(super) fn build(
             graph.set_edges(ix, edges);
             add_instances(&workflow, ix, &axes[ix.0 as usize], &planned.wanted, &mut graph);
         }
-    }
-    if let Some(force) = request.force.iter().find(|name| !workflow.steps.iter().any(|step| step.name == **name)) {
-        return Err(PlanError::UnknownTarget { target: force.clone() });
     }
     let plan = Plan { workflow, params, graph, steps };
     let diags = check::check(&plan);

@@ -145,6 +145,18 @@ pub(super) fn select(
     Ok(selection)
 }
 
+/// The instances that these names and ids mean, by step.
+pub(super) fn named(
+    workflow: &Workflow,
+    axes: &[Axes],
+    values: &mut Values,
+    names: &[String],
+) -> Result<Vec<Wanted>, PlanError> {
+    let mut selection = Selection { wanted: vec![Wanted::No; workflow.steps.len()], named: Vec::new() };
+    names.iter().try_for_each(|name| selection.add(workflow, axes, values, name))?;
+    Ok(selection.wanted)
+}
+
 impl Selection {
     /// Adds a target: a step's name or an instance's id.
     fn add(&mut self, workflow: &Workflow, axes: &[Axes], values: &mut Values, target: &str) -> Result<(), PlanError> {

@@ -266,7 +266,7 @@ impl Scheduler {
         match self.key(ix) {
             Ok(Some(key)) => {
                 self.node_mut(ix).key = Some(key);
-                if self.plan.steps[step.0 as usize].force {
+                if self.plan.forces(ix) {
                     self.make_ready(ix);
                 } else {
                     self.node_mut(ix).state = State::LookingUp;
