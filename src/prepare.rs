@@ -8,7 +8,7 @@ use mlctl_core::action::Artifact;
 use mlctl_core::context::EngineKind;
 use mlctl_core::diag::Diag;
 use mlctl_core::params::{self, Given, GivenValue};
-use mlctl_core::plan::{self, Plan, PlanError};
+use mlctl_core::plan::{self, Declared, Plan, PlanError};
 use mlctl_core::scheduler::Facts;
 use mlctl_core::spec::words::suggest;
 use mlctl_core::value::Value;
@@ -169,7 +169,7 @@ pub(crate) fn sources(
     plan: &Plan,
     files: &Files,
 ) -> Result<HashMap<StepIx, Arc<SourceTree>>, CommandError> {
-    let everywhere = excluded(plan);
+    let everywhere = excluded(plan, files);
     let mut trees = HashMap::new();
     let mut errors = BTreeMap::<String, (String, BTreeSet<String>)>::new();
     for ix in plan.needed() {
@@ -211,12 +211,12 @@ pub(crate) fn unmatched_sources(plan: &Plan, trees: &HashMap<StepIx, Arc<SourceT
 }
 
 /// What is never a source: declared inputs, and what runs export.
-fn excluded(plan: &Plan) -> Vec<String> {
-    let inputs = plan.project_paths().into_iter().map(|(path, _, _)| path);
-    let exports =
-        plan.workflow.steps.iter().flat_map(|step| step.outputs.iter().filter_map(|output| output.export.clone()));
-    let all: BTreeSet<String> = inputs.chain(exports).collect();
-    all.into_iter().collect()
+fn excluded(plan: &Plan, files: &Files) -> Vec<String> {
+    let Declared { mut paths, globs } = plan.declared_paths();
+    paths.extend(files.snapshot.matching(&globs));
+    let outputs = plan.workflow.steps.iter().flat_map(|step| &step.outputs);
+    paths.extend(outputs.filter_map(|output| output.export.clone()));
+    paths.into_iter().collect()
 }
 
 /// The digest of each project file that is an input; `digest` may store it too. All that is missing is one error.

@@ -95,11 +95,14 @@ pub fn forecast(plan: Plan, facts: Facts, known: &mut dyn Known) -> Forecast {
     let mut scheduler = Scheduler::new(plan, facts, options);
     let mut commands = Vec::new();
     scheduler.step(Input::Begin, &mut commands);
-    while !commands.is_empty() {
+    loop {
         for command in std::mem::take(&mut commands) {
             if let Some(answer) = answer(command, known) {
                 scheduler.step(answer, &mut commands);
             }
+        }
+        if commands.is_empty() && !scheduler.assume_order(&mut commands) {
+            break;
         }
     }
     let outlooks = vec![None; scheduler.graph().len()];

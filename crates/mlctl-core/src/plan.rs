@@ -17,10 +17,12 @@ use crate::workflow::{Expr, InputFrom, Resources, Step, StepIx, Workflow};
 
 mod build;
 mod check;
+mod declared;
 mod json;
 pub mod matrix;
 mod select;
 
+pub use declared::Declared;
 pub use select::{Filter, Filters, Wanted};
 
 /// What is asked of a workflow.

@@ -26,6 +26,7 @@ use crate::value::Value;
 use crate::workflow::{Step, StepIx};
 
 mod actions;
+mod assume;
 mod cancel;
 mod expand;
 mod fold;

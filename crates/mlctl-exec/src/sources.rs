@@ -20,7 +20,7 @@ mod put;
 mod stamps;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use mlctl_core::digest::Digest;
 use crate::hash;
 use crate::manifest::{Entry, Manifest, ManifestError, Node, with_parents};
 use crate::store::{StoreError, Unfit, now};
-use filter::Filter;
+use filter::{Filter, Names};
 pub use inputs::Inputs;
 use stamps::Stamps;
 use walk::{Found, FoundFile, What};
@@ -116,6 +116,20 @@ impl Snapshot {
         let first = |prefix: &str| self.found.get(self.found.partition_point(|found| found.path.as_str() < prefix));
         first(path).is_some_and(|found| found.path == path)
             || first(&below).is_some_and(|found| found.path.starts_with(&below))
+    }
+
+    /// What there is that these globs match: of a directory itself, not what is in it.
+    pub fn matching(&self, globs: &BTreeSet<String>) -> BTreeSet<String> {
+        let Some(names) = Names::new(globs) else { return BTreeSet::new() };
+        let mut matching = BTreeSet::new();
+        let mut before = "";
+        for found in &self.found {
+            // Directories that the path before was in as well have been looked at.
+            let new = filter::with_parents(&found.path).filter(|path| !filter::is_at_or_below(before, path));
+            matching.extend(new.filter(|path| names.has(path)).map(str::to_owned));
+            before = &found.path;
+        }
+        matching
     }
 
     /// A digest over the names and stamps of everything that could be a source, but for `excluded` paths and what is

@@ -55,6 +55,21 @@ fn hits_misses_and_what_hangs_on_them() {
 }
 
 #[test]
+fn what_is_needed_for_order_alone_does_not_make_others_run() {
+    let spec = r#"
+        steps.a = { command = ["a"], outputs.o = {} }
+        steps.m = { command = ["m"], cache = false }
+        steps.b = { command = ["b"], needs = ["m"], inputs.o = "a.o", outputs.o = {} }
+        steps.c = { command = ["c"], needs = ["b"], inputs.o = "b.o" }
+        "#;
+    let found = outlooks(spec, 9);
+    assert!(matches!(found["m"], Outlook::Runs(Why::NoKey(_))), "{:?}", found["m"]);
+    assert_eq!((&found["b"], &found["c"]), (&cached(), &cached()));
+    let found = outlooks(spec, 1);
+    assert_eq!((&found["b"], &found["c"]), (&Outlook::Runs(Why::NoResult), &after("b")));
+}
+
+#[test]
 fn a_step_whose_instances_are_not_known_is_one_line_until_its_source_is_stored() {
     let spec = r#"
         steps.split = { command = ["s"], outputs.l = { type = "json" } }

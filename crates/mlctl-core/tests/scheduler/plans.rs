@@ -167,6 +167,29 @@ fn the_plan_names_what_it_needs_from_outside() {
 }
 
 #[test]
+fn what_is_declared_does_not_depend_on_targets_or_params() {
+    let spec = r#"
+        params.region = "eu"
+        params.samples = ["A", "B"]
+        params.file = "data/whole.csv"
+        steps.one = { command = ["c"], inputs.raw = { path = "{{ params.file }}" } }
+        steps.two = { command = ["c"], inputs.raw = { path = "data/[x]/{{ params.region }}.csv" } }
+        steps.three = { command = ["c"], matrix.n = [1, 2], inputs.raw = { path = "parts/{{ matrix.n }}.csv" } }
+        steps.four = { command = ["c"], matrix.s = "params.samples", inputs.raw = { path = "s/{{ matrix.s }}{{ params.region }}" } }
+        steps.five = { command = ["c"], outputs.list = { type = "json" } }
+        steps.six = { command = ["c"], matrix.s = "five.list", inputs.raw = { path = "late/{{ matrix.s }}.csv" } }
+        "#;
+    let all = planned(spec, &[]).declared_paths();
+    let globs: Vec<&str> = all.globs.iter().map(String::as_str).collect();
+    assert_eq!(globs, ["data/[[]x[]]/*.csv", "late/*.csv", "s/*"]);
+    let paths: Vec<&str> = all.paths.iter().map(String::as_str).collect();
+    assert_eq!(paths, ["data/[x]/eu.csv", "data/whole.csv", "parts/1.csv", "parts/2.csv", "s/Aeu", "s/Beu"]);
+    assert_eq!(planned(spec, &["three@n=2"]).declared_paths(), all);
+    let other = try_plan(spec, &[("samples", r#"["C"]"#)], &[]).expect("a plan").declared_paths();
+    assert_eq!(other.globs, all.globs);
+}
+
+#[test]
 fn a_plan_as_json_is_the_same_every_time() {
     let spec = r#"
         params.seed = 7

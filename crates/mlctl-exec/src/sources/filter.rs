@@ -21,6 +21,32 @@ struct Globs {
     prefixes: Vec<String>,
 }
 
+/// Globs for whole paths: one that matches a directory does not match what is below it.
+pub(super) struct Names {
+    set: GlobSet,
+    prefixes: Vec<String>,
+}
+
+impl Names {
+    /// Globs that are none are left out; `None`: there are no others.
+    pub(super) fn new<'a>(globs: impl IntoIterator<Item = &'a String>) -> Option<Self> {
+        let (mut builder, mut prefixes) = (GlobSetBuilder::new(), Vec::new());
+        for glob in globs {
+            let text = clean(glob);
+            if let Ok(parsed) = GlobBuilder::new(text).literal_separator(true).build() {
+                builder.add(parsed);
+                prefixes.push(literal_prefix(text));
+            }
+        }
+        let set = builder.build().ok().filter(|set| !set.is_empty())?;
+        Some(Self { set, prefixes })
+    }
+
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.prefixes.iter().any(|prefix| is_at_or_below(path, prefix)) && self.set.is_match(path)
+    }
+}
+
 impl<'a> Filter<'a> {
     /// An invalid glob is an error with what is wrong with it.
     pub(super) fn new(globs: Option<&[String]>, excluded: &'a [String]) -> Result<Self, (String, String)> {
@@ -74,11 +100,12 @@ pub(super) fn clean(path: &str) -> &str {
 }
 
 /// The path and the directories it is in.
-fn with_parents(path: &str) -> impl Iterator<Item = &str> {
+pub(super) fn with_parents(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').map(|(end, _)| &path[..end]).chain([path])
 }
 
-fn is_at_or_below(path: &str, directory: &str) -> bool {
+/// Whether a path is this directory or in it; everything is in the one without a name.
+pub(super) fn is_at_or_below(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| directory.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
