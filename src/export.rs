@@ -63,12 +63,48 @@ pub(crate) fn write(
     fs::create_dir_all(parent).map_err(|error| failed(&error))?;
     let beside = |what: &str| parent.join(format!(".mlctl-{what}-{}", std::process::id()));
     let (new, old) = (beside("new"), beside("old"));
+    if let Some(path) = only_there(export, artifact, project, store, inputs) {
+        return Err(CommandError::missing(format!(
+            "the run succeeded, but `{}` was not exported to {}",
+            export.output, export.path
+        ))
+        .cause(format!("that would remove {path}, which no run made"))
+        .hint(
+            "move it elsewhere, or export to another path; then `mlctl run` exports without running anything again",
+        ));
+    }
     let _ = remove_tree(&new);
     store.copy_out(artifact, None, &new).map_err(|error| failed(&error))?;
     put_in_place(&new, &old, &to).map_err(|error| {
         let _ = remove_tree(&new);
         failed(&error)
     })
+}
+
+/// A file in the directory that stands where `artifact` goes, that would be lost: it has no successor there, and the
+/// directory is not, as it is, in the store, as what an earlier run exported would be.
+fn only_there(export: &Export, artifact: &Artifact, project: &Path, store: &Store, inputs: &Inputs) -> Option<String> {
+    if !project.join(&export.path).symlink_metadata().is_ok_and(|there| there.is_dir()) {
+        return None;
+    }
+    if inputs.digest(&export.path).is_ok_and(|there| store.contains(&there)) {
+        return None;
+    }
+    let new = store.manifest(&artifact.digest).unwrap_or_default();
+    let mut open = vec![String::new()];
+    while let Some(directory) = open.pop() {
+        let entries = fs::read_dir(project.join(&export.path).join(&directory)).ok()?;
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(path),
+                _ if new.get(&path).is_some() => {}
+                _ => return Some(format!("{}/{path}", export.path)),
+            }
+        }
+    }
+    None
 }
 
 /// A file takes the place of a file at once; for a directory the old one is moved aside first.

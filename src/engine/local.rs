@@ -29,6 +29,8 @@ use crate::ui::time::now;
 
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(10);
+/// So many threads at most: each runs one program at a time.
+const MOST_JOBS: usize = 1024;
 /// Whoever asks for the end within this time after the first request said the same thing twice (`mlctl cancel` leaves
 /// a note and sends a signal; `timeout` signals the process and its group); later it means: at once.
 const SAME_REQUEST: Duration = Duration::from_millis(500);
@@ -117,8 +119,12 @@ impl<'a> LocalRun<'a> {
         let deadline = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
         self.tell(Input::Begin);
         std::thread::scope(|scope| {
-            for _ in 0..jobs {
-                scope.spawn(|| self.work());
+            // Where the system allows no more threads, so many must do.
+            let start = |_| std::thread::Builder::new().spawn_scoped(scope, || self.work()).is_ok();
+            if (0..jobs.min(MOST_JOBS)).take_while(|job| start(*job)).count() == 0 {
+                let error =
+                    CommandError::missing("cannot start a thread").hint("close other programs, or raise `ulimit -u`");
+                self.lock().broken = Some(error);
             }
             self.supervise(&mut signals, deadline);
         });

@@ -50,8 +50,14 @@ impl Runs {
                 present.insert(id.to_owned());
             }
         }
-        let index = fs::read_to_string(runs.join("index")).unwrap_or_default();
-        Ok(index.lines().rev().filter_map(|id| present.take(id)).collect())
+        // A power loss may have torn it: what it does not name comes last.
+        let index = fs::read(runs.join("index")).unwrap_or_default();
+        let index = String::from_utf8_lossy(&index);
+        let mut ids: Vec<String> = index.lines().rev().filter_map(|id| present.take(id)).collect();
+        let named = ids.len();
+        ids.extend(present);
+        ids[named..].sort_unstable();
+        Ok(ids)
     }
 
     /// All of them, the latest first.

@@ -34,6 +34,11 @@ pub(crate) fn relative(reader: &mut Reader<'_>, key: &str, path: Text<'_>) -> Op
 pub(crate) fn of_project(reader: &mut Reader<'_>, key: &str, path: Text<'_>) -> Option<String> {
     let relative = relative(reader, key, path)?;
     let first = relative.split('/').next().unwrap_or_default();
+    if first == ".git" {
+        let message = format!("{}: {} belongs to git", quote(key), quote(&relative));
+        reader.push(Diag::error("bad-path", path.span, message).help("choose another path"));
+        return None;
+    }
     if first == ".mlctl" || ["mlctl.toml", "mlctl.lock", "mlctl.local.toml"].contains(&relative.as_str()) {
         let message = format!("{}: {} belongs to mlctl", quote(key), quote(&relative));
         reader.push(Diag::error("bad-path", path.span, message).help("choose another path"));
