@@ -259,7 +259,10 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        // Some errors say their source themselves.
+        if !text.ends_with(&error.to_string()) {
+            text = format!("{text}: {error}");
+        }
         cause = error.source();
     }
     text

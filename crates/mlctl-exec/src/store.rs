@@ -86,6 +86,8 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => create(root)?,
             Err(e) => return Err(StoreError::io("open the store", root)(e)),
         }
+        // Who needs space may delete only some of it.
+        make_directories(root)?;
         // Links to objects are made from its paths.
         let root = &fs::canonicalize(root).map_err(StoreError::io("open the store", root))?;
         Ok(Self {
@@ -142,12 +144,17 @@ impl Store {
     }
 }
 
+fn make_directories(root: &Path) -> Result<(), StoreError> {
+    for name in ["objects", "actions", "runs", "tmp", "trash", "environments", "caches", "checkpoints"] {
+        let path = root.join(name);
+        fs::create_dir_all(&path).map_err(StoreError::io("create the store's directory", &path))?;
+    }
+    Ok(())
+}
+
 /// Makes the directories; the format last, so that a store cut off half-way is made complete the next time.
 fn create(root: &Path) -> Result<(), StoreError> {
-    let make = |path: PathBuf| fs::create_dir_all(&path).map_err(StoreError::io("create the store's directory", &path));
-    for name in ["objects", "actions", "runs", "tmp", "trash", "environments", "caches", "checkpoints"] {
-        make(root.join(name))?;
-    }
+    make_directories(root)?;
     let path = root.join("format");
     let partial = root.join(format!("format.{}", std::process::id()));
     fs::write(&partial, FORMAT).map_err(StoreError::io("write", &partial))?;
