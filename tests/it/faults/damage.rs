@@ -148,3 +148,88 @@ fn a_store_that_is_deleted_during_a_run_fails_it_and_the_next_one_works() {
     assert_eq!(output(&project, "use.all"), "good\ngood too\n");
     assert_eq!(statuses(&project, "@latest").0, "succeeded");
 }
+
+#[test]
+fn parts_of_the_store_may_be_deleted_between_runs() {
+    let project = Project::new(SPEC);
+    project.ok(&["run"]);
+    for part in ["actions", "objects", "tmp", "trash", "runs", "format"] {
+        let part = project.store().join(part);
+        let mut remove = std::process::Command::new("sh");
+        let removed = remove.args(["-c", r#"chmod -R u+w "$1" && rm -rf "$1""#, "sh"]).arg(&part).status().unwrap();
+        assert!(removed.success());
+        project.ok(&["run"]);
+        project.ok(&["run", "--force", "make"]);
+        assert_eq!(output(&project, "use.all"), "good\ngood too\n", "{}", part.display());
+    }
+}
+
+#[test]
+fn entries_of_the_cache_that_are_garbage_are_made_again() {
+    for garbage in ["", "garbage", "mlctl entry 1 0000000000000000\n{}"] {
+        let project = Project::new(SPEC);
+        project.ok(&["run"]);
+        for shard in fs::read_dir(project.store().join("actions")).unwrap() {
+            for entry in fs::read_dir(shard.unwrap().path()).unwrap() {
+                fs::write(entry.unwrap().path(), garbage).unwrap();
+            }
+        }
+        fs::remove_dir_all(project.root().join(".mlctl/reuse")).unwrap();
+        assert_eq!(project.json(&["run"])["tally"]["succeeded"], 2, "{garbage:?}");
+        fs::remove_dir_all(project.root().join(".mlctl/reuse")).unwrap();
+        assert_eq!(project.json(&["run"])["tally"]["cached"], 2, "{garbage:?}");
+    }
+}
+
+#[test]
+fn records_that_are_garbage_keep_nobody_from_running() {
+    let project = Project::new(SPEC);
+    project.ok(&["run"]);
+    let first = project.json(&["runs"])[0]["run"].as_str().unwrap().to_owned();
+    let garbage = |path: &Path| fs::write(path, b"garbage \xff without an end").unwrap();
+    let home = project.root().join(".mlctl");
+    garbage(&home.join("runs/index"));
+    for directory in ["reuse", "stamps", "specs"] {
+        for entry in fs::read_dir(home.join(directory)).into_iter().flatten() {
+            garbage(&entry.unwrap().path());
+        }
+    }
+    project.ok(&["run"]);
+    assert_eq!(project.ok(&["runs", "-o", "name"]).lines().count(), 2);
+    for file in ["run.json", "events.jsonl", "ended.json", "instances"] {
+        garbage(&home.join("runs").join(&first).join(file));
+        project.ok(&["runs"]);
+        let shown = project.run(&["status", &first]);
+        assert!(shown.code == 0 || shown.code == 3, "{shown:?}");
+        project.ok(&["run"]);
+    }
+    project.ok(&["gc"]);
+}
+
+#[test]
+fn an_export_removes_nothing_that_no_run_made() {
+    let project = Project::empty();
+    let spec = |text: &str| {
+        format!(
+            "[project]\nname = \"e\"\n[steps.a]\nscript = 'mkdir \"$MLCTL_OUTPUT_X\"; echo x > \"$MLCTL_OUTPUT_X/{text}\"'\n\
+             outputs.x = {{ export = \"models\" }}\n"
+        )
+    };
+    project.write("mlctl.toml", &spec("one"));
+    project.write("models/one", "of a clone of the project\n");
+    project.write("models/below/mine", "precious\n");
+    says(
+        &project.run(&["run"]),
+        3,
+        &["`x` was not exported to models", "would remove models/below/mine", "help: move it"],
+    );
+    assert_eq!(fs::read_to_string(project.root().join("models/below/mine")).unwrap(), "precious\n");
+    fs::remove_dir_all(project.root().join("models/below")).unwrap();
+    project.ok(&["run"]);
+    assert_eq!(fs::read_to_string(project.root().join("models/one")).unwrap(), "x\n");
+    // What a run exported is in the store, and may go.
+    project.write("mlctl.toml", &spec("two"));
+    project.ok(&["run"]);
+    assert!(!project.root().join("models/one").exists());
+    assert!(project.root().join("models/two").exists());
+}

@@ -201,3 +201,32 @@ fn a_terminal_of_any_size_is_drawn_on() {
         assert!(!text.contains("panicked") && !text.contains("\u{1b}[2J"), "{columns}: {text}");
     }
 }
+
+#[test]
+fn a_git_that_hangs_hangs_no_run() {
+    let project = Project::new(SPEC);
+    let git = project.home().join("git");
+    fs::write(&git, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", project.home().display(), std::env::var("PATH").unwrap());
+    let began = std::time::Instant::now();
+    let ended: Ended = project.command(mlctl()).arg("run").env("PATH", path).output().unwrap().into();
+    says(&ended, 0, &[]);
+    assert!(began.elapsed() < super::PATIENCE, "{:?}", began.elapsed());
+    assert_eq!(project.json(&["status"])["dirty"], serde_json::Value::Null);
+}
+
+#[test]
+fn any_number_of_jobs_and_few_descriptors() {
+    let spec = "[project]\nname = \"j\"\n[steps.a]\nmatrix.i = [1, 2, 3, 4, 5]\nscript = 'sleep 0.05'\n";
+    let project = Project::new(spec);
+    says(&project.run(&["run", "-j", "4000000000"]), 0, &[]);
+    let limited = |shell: &str| -> Ended {
+        let mut sh = project.command("sh");
+        sh.args(["-c", shell]).env("M", mlctl()).output().unwrap().into()
+    };
+    // Too few to work, told rather than hung; and what is left over works.
+    let ended = limited("ulimit -n 24; exec $M run -j 64 --force a");
+    assert!([0, 1, 3].contains(&ended.code) && !ended.stderr.contains("panicked"), "{ended:?}");
+    project.ok(&["run", "--force", "a"]);
+}
