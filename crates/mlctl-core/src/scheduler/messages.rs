@@ -138,7 +138,7 @@ pub enum Command {
         /// Its path, relative to the project.
         path: String,
     },
-    /// Run [`Scheduler::task`]: answer with [`Input::Started`], then [`Input::Finished`] or [`Input::Lost`].
+    /// Run [`super::Scheduler::task`]: answer with [`Input::Started`], then [`Input::Finished`] or [`Input::Lost`].
     Launch {
         /// The instance.
         ix: InstanceIx,
