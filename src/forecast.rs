@@ -1,6 +1,6 @@
 //! What a run would do now: the plan against the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mlctl_core::action::{ActionResult, Artifact};
@@ -8,7 +8,8 @@ use mlctl_core::digest::Digest;
 use mlctl_core::forecast::{Forecast, Known, Outlook, forecast};
 use mlctl_core::plan::Plan;
 use mlctl_core::scheduler::Facts;
-use mlctl_exec::sources::Inputs;
+use mlctl_core::workflow::StepIx;
+use mlctl_exec::sources::{Inputs, SourceTree};
 use mlctl_exec::store::Store;
 
 use crate::environment;
@@ -44,13 +45,17 @@ impl Known for Stored<'_> {
     }
 }
 
-/// What a run would do now. Writes nothing but caches, reaches no network: an environment that is not locked yet has no
+/// The sources of steps.
+pub(crate) type Trees = HashMap<StepIx, Arc<SourceTree>>;
+
+/// What a run would do now, and the sources it would use. Writes nothing but caches, reaches no network: an environment that is not locked yet has no
 /// realisation, and its steps no key. `locked` makes that an error.
-pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Forecast, CommandError> {
+pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<(Forecast, Trees), CommandError> {
     let project = session.project()?;
     session.ui.warnings(&project.source, &project.warnings);
     let context = session.context(&project)?;
     let plan = prepare::plan(&project, &context, asked)?;
+    prepare::warn_of_idle_force(&session.ui, &plan);
     prepare::check_capabilities(&project, &context, &plan)?;
     let store = session::open_store()?;
     let files = Files::look(&project.root)?;
@@ -71,7 +76,7 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Forec
     let names = wanted.environments.iter().copied().filter(is_current);
     let realisations = environment::realisations(&project.workflow, &project.source, &lock, names)?;
     let facts = prepare::facts((&project, &context, &plan), &trees, &realisations, inputs, &lock)?;
-    Ok(forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs }))
+    Ok((forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs }), trees))
 }
 
 /// The environments in which something would run now: only these must be ready.

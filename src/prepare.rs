@@ -70,10 +70,37 @@ pub(crate) fn plan(project: &Project, context: &Context, asked: &Asked) -> Resul
         PlanError::Workflow(diags) => CommandError::diags(project.source.clone(), diags),
         PlanError::UnknownTarget { ref target } => {
             let names = || project.workflow.steps.iter().map(|step| step.name.as_str());
+            let error = CommandError::usage(error.to_string());
+            if let Some((step, _)) = target.split_once('@')
+                && names().any(|name| name == step)
+            {
+                return error.hint(instances_of(project, step));
+            }
             let list = || format!("steps: {}", names().take(20).collect::<Vec<_>>().join(", "));
-            CommandError::usage(error.to_string()).hint(suggest(target, names()).unwrap_or_else(list))
+            error.hint(suggest(target, names()).unwrap_or_else(list))
         }
     })
+}
+
+/// How a step's instances are named.
+fn instances_of(project: &Project, step: &str) -> String {
+    let workflow = &project.workflow;
+    let axes = (0..).zip(&workflow.steps).find(|(_, found)| found.name == step);
+    let axes = axes.map(|(number, _)| plan::matrix::axes(workflow, StepIx(number))).unwrap_or_default();
+    if axes.is_empty() {
+        return format!("`{step}` has no matrix, and one instance: `{step}`");
+    }
+    let axes: Vec<String> = axes.into_iter().map(|axis| format!("{axis}=...")).collect();
+    format!("instances of `{step}` are named `{step}@{}`; `mlctl plan {step} -v` lists them", axes.join(","))
+}
+
+/// Says which steps are forced to no effect: the targets do not need them.
+pub(crate) fn warn_of_idle_force(ui: &crate::ui::Ui, plan: &Plan) {
+    for (step, planned) in plan.workflow.steps.iter().zip(&plan.steps) {
+        if planned.forced.any() && !planned.wanted.any() {
+            ui.warning(&format!("`--force {0}` does nothing: the targets do not need `{0}`", step.name));
+        }
+    }
 }
 
 /// Binds params: files first, `-p` over them.

@@ -72,6 +72,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     session.ui.warnings(&project.source, &project.warnings);
     let context = session.context(&project)?;
     let plan = prepare::plan(&project, &context, asked)?;
+    prepare::warn_of_idle_force(&session.ui, &plan);
     prepare::check_capabilities(&project, &context, &plan)?;
     let dirty = git::Dirty::ask(&project.root);
     let ready = make_ready(session, &project, &context, &plan, &files, &store, how)?;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use mlctl_core::event::Status;
 use mlctl_core::forecast::{Forecast, Outlook};
+use mlctl_core::scheduler::Instance;
 use serde_json::json;
 
 use super::run::{Request, asked};
@@ -15,6 +16,10 @@ use crate::ui::run_view::explain;
 use crate::ui::style::{FAINT, STRONG};
 use crate::ui::table::Table;
 use crate::ui::{Format, Verbosity, count};
+
+mod past;
+
+use past::Past;
 
 /// The arguments of `mlctl plan`.
 #[derive(Debug, Args)]
@@ -27,14 +32,15 @@ pub(crate) struct PlanArgs {
 /// Shows what a run would do now. Executes nothing, writes nothing but caches, reaches no network.
 pub(super) fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode, CommandError> {
     let locked = args.request.locked;
-    let forecast = forecast::of(session, &asked(args.request)?, locked)?;
+    let (forecast, trees) = forecast::of(session, &asked(args.request)?, locked)?;
+    let past = Past::new(session, trees.values().map(|tree| (tree.digest, &tree.manifest)));
     match session.ui.format {
-        Format::Json => session.ui.json(&report(&forecast))?,
+        Format::Json => session.ui.json(&report(&forecast, past))?,
         Format::Name => {
             let ids = forecast.iter().filter(|(_, outlook)| runs(outlook)).map(|(instance, _)| instance.id() + "\n");
             session.ui.result(&ids.collect::<String>())?;
         }
-        Format::Text => session.ui.result(&text(&forecast, session.ui.verbosity == Verbosity::Verbose))?,
+        Format::Text => session.ui.result(&text(&forecast, past, session.ui.verbosity == Verbosity::Verbose))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -60,13 +66,13 @@ fn why(outlook: &Outlook) -> String {
     }
 }
 
-fn report(forecast: &Forecast) -> serde_json::Value {
+fn report(forecast: &Forecast, mut past: Past<'_>) -> serde_json::Value {
     let instances = forecast.iter().map(|(instance, outlook)| {
         json!({
             "id": instance.id(),
             "step": instance.step().name,
             "outlook": word(outlook),
-            "why": why(outlook),
+            "why": past.why(forecast, &instance, outlook).unwrap_or_else(|| why(outlook)),
             "key": instance.key(),
         })
     });
@@ -74,7 +80,7 @@ fn report(forecast: &Forecast) -> serde_json::Value {
 }
 
 /// A line for each step; in detail for each instance.
-fn text(forecast: &Forecast, detail: bool) -> String {
+fn text(forecast: &Forecast, mut past: Past<'_>, detail: bool) -> String {
     let mut table = if detail {
         Table::new(&["INSTANCE", "OUTLOOK", "WHY"])
     } else {
@@ -85,25 +91,24 @@ fn text(forecast: &Forecast, detail: bool) -> String {
     while let Some((instance, outlook)) = outlooks.next() {
         let step = &instance.step().name;
         let (mut members, mut run, mut cached, mut first) = (0_u64, 0_u64, 0_u64, why(outlook));
-        let mut add = |outlook: &Outlook| {
+        let mut add = |instance: &Instance<'_>, outlook: &Outlook| {
             members += 1;
             run += u64::from(runs(outlook));
             cached += u64::from(word(outlook) == "cached");
             // Why some run says more than why others do not.
-            if runs(outlook) && run == 1 {
-                first = why(outlook);
+            let is_first = runs(outlook) && run == 1;
+            if detail || is_first {
+                let why = past.why(forecast, instance, outlook).unwrap_or_else(|| why(outlook));
+                if detail {
+                    table.row([instance.id(), word(outlook).into(), why]);
+                } else {
+                    first = why;
+                }
             }
         };
-        let mut row = |id: String, outlook: &Outlook| {
-            if detail {
-                table.row([id, word(outlook).into(), why(outlook)]);
-            }
-        };
-        add(outlook);
-        row(instance.id(), outlook);
+        add(&instance, outlook);
         while let Some((instance, outlook)) = outlooks.next_if(|(next, _)| next.step().name == *step) {
-            add(outlook);
-            row(instance.id(), outlook);
+            add(&instance, outlook);
         }
         if !detail {
             table.row([step.clone(), members.to_string(), cached.to_string(), run.to_string(), first]);

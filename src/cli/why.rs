@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
+use mlctl_core::digest::Digest;
 use mlctl_core::event::{Reason, Status};
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use crate::session::{Session, open_store, provenance};
 use crate::ui::run_view;
 use crate::ui::style::STRONG;
 
-mod changes;
+pub(super) mod changes;
 
 use changes::{Change, Side};
 
@@ -150,7 +151,8 @@ fn ran(runs: &Runs, run: &Run, id: &str, instance: &InstanceState) -> Explanatio
     }
     let before = Side { components: &was, params: &other.meta.params };
     let now = Side { components: &is, params: &run.meta.params };
-    explanation.changes = changes::between(&before, &now, store.as_ref());
+    let manifest = |digest: &Digest| store.as_ref()?.manifest(digest).ok();
+    explanation.changes = changes::between(&before, &now, &manifest);
     let what = if explanation.changes.len() == 1 { "this" } else { "these" };
     explanation.why = format!("{what} changed since run {}", other.id());
     explanation

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use mlctl_core::digest::Digest;
 use mlctl_core::value::Value;
 use mlctl_exec::manifest::{Manifest, Node};
-use mlctl_exec::store::Store;
 use serde::Serialize;
 
 /// How many files are named.
@@ -14,29 +13,32 @@ const FILES: usize = 10;
 const VALUE: usize = 60;
 
 /// The digests of what went into a key, by component.
-pub(super) type Components = BTreeMap<String, Digest>;
+pub(in crate::cli) type Components = BTreeMap<String, Digest>;
+
+/// Where the manifests of sources are.
+type ManifestOf<'a> = &'a dyn Fn(&Digest) -> Option<Manifest>;
 
 /// A component that is different.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Change {
+pub(in crate::cli) struct Change {
     /// Its name, as `param:seed` or `input:data`.
-    pub(super) component: String,
+    pub(in crate::cli) component: String,
     /// What it was.
-    pub(super) before: Option<Digest>,
+    pub(in crate::cli) before: Option<Digest>,
     /// What it is.
-    pub(super) now: Option<Digest>,
+    pub(in crate::cli) now: Option<Digest>,
     /// In words.
-    pub(super) what: String,
+    pub(in crate::cli) what: String,
 }
 
 /// One side of a comparison.
-pub(super) struct Side<'a> {
-    pub(super) components: &'a Components,
-    pub(super) params: &'a BTreeMap<String, Value>,
+pub(in crate::cli) struct Side<'a> {
+    pub(in crate::cli) components: &'a Components,
+    pub(in crate::cli) params: &'a BTreeMap<String, Value>,
 }
 
 /// What is different, sorted by name.
-pub(super) fn between(before: &Side<'_>, now: &Side<'_>, store: Option<&Store>) -> Vec<Change> {
+pub(in crate::cli) fn between(before: &Side<'_>, now: &Side<'_>, manifest: ManifestOf<'_>) -> Vec<Change> {
     let names: BTreeSet<&String> = before.components.keys().chain(now.components.keys()).collect();
     names
         .into_iter()
@@ -45,12 +47,12 @@ pub(super) fn between(before: &Side<'_>, now: &Side<'_>, store: Option<&Store>) 
             component: name.clone(),
             before: before.components.get(name).copied(),
             now: now.components.get(name).copied(),
-            what: words(name, before, now, store),
+            what: words(name, before, now, manifest),
         })
         .collect()
 }
 
-fn words(name: &str, before: &Side<'_>, now: &Side<'_>, store: Option<&Store>) -> String {
+fn words(name: &str, before: &Side<'_>, now: &Side<'_>, manifest: ManifestOf<'_>) -> String {
     let (was, is) = match (before.components.get(name), now.components.get(name)) {
         (Some(was), Some(is)) => (was, is),
         (None, _) => return "new".into(),
@@ -62,8 +64,7 @@ fn words(name: &str, before: &Side<'_>, now: &Side<'_>, store: Option<&Store>) -
         return format!("{} -> {}", short(was), short(is));
     }
     if name == "sources"
-        && let Some(store) = store
-        && let (Ok(was), Ok(is)) = (store.manifest(was), store.manifest(is))
+        && let (Some(was), Some(is)) = (manifest(was), manifest(is))
     {
         return files(&was, &is);
     }
@@ -110,7 +111,8 @@ mod tests {
         let was = components(&[("command", "a"), ("param:seed", "7"), ("input:x", "1"), ("same", "s")]);
         let is = components(&[("command", "b"), ("param:seed", "8"), ("input:y", "1"), ("same", "s")]);
         let (old, new) = (params(7), params(8));
-        let changes = between(&Side { components: &was, params: &old }, &Side { components: &is, params: &new }, None);
+        let changes =
+            between(&Side { components: &was, params: &old }, &Side { components: &is, params: &new }, &|_| None);
         let told: Vec<(&str, &str)> = changes.iter().map(|c| (c.component.as_str(), c.what.as_str())).collect();
         let command = format!("{} -> {}", Digest::of(b"a").short(), Digest::of(b"b").short());
         assert_eq!(told, [("command", &*command), ("input:x", "gone"), ("input:y", "new"), ("param:seed", "7 -> 8")]);

@@ -31,7 +31,9 @@ impl fmt::Display for NoKey {
             Self::Finally => f.write_str("a `finally` step is never cached"),
             Self::CacheOff => f.write_str("never cached: `cache = false`"),
             Self::RunId => f.write_str("never cached: it names `run.id`"),
-            Self::EnvironmentUnknown(Some(name)) => write!(f, "environment `{name}` is not locked"),
+            Self::EnvironmentUnknown(Some(name)) => {
+                write!(f, "mlctl.lock does not have environment `{name}` as it is now")
+            }
             Self::EnvironmentUnknown(None) => f.write_str("this machine is not known"),
         }
     }

@@ -42,7 +42,9 @@ impl Scheduler {
 
     /// The last attempt of an instance failed, or it cannot be tried at all.
     pub(super) fn fail(&mut self, ix: InstanceIx, failure: StepFailure, out: &mut Vec<Command>) {
-        let allowed = self.step_of(ix).allow_failure;
+        // Who asks for an instance wants it made: that there is none is not a failure of the step's program.
+        let is_target = || !self.plan.steps[self.plan.graph.step(ix).0 as usize].named.is_empty();
+        let allowed = self.step_of(ix).allow_failure && !(self.plan.graph.is_placeholder(ix) && is_target());
         let cause = if allowed { Cause::FailureAllowed } else { Cause::None };
         self.finish(ix, Status::Failed, cause, Some(failure), out);
         if !allowed && self.options.fail_fast && !self.step_of(ix).finally {

@@ -4,7 +4,7 @@ use super::inputs::Question;
 use super::{Command, Scheduler, State};
 use crate::action::{Artifact, ArtifactKind, StepFailure};
 use crate::event::Event;
-use crate::graph::InstanceIx;
+use crate::graph::{InstanceIx, id};
 use crate::plan::matrix::{self, Rows};
 use crate::plan::{Filter, Wanted};
 use crate::value::Value;
@@ -117,8 +117,15 @@ impl Scheduler {
             wanted => rows.filtered(|row| wanted.matches(name, axes, row, &graph.values)),
         };
         let exists = |filter: &Filter| rows.iter().any(|row| filter.matches(name, axes, row, &graph.values));
-        if !planned.named.iter().all(exists) {
-            return Err(bad(format!("`{name}` has not all of the instances that the targets name")));
+        if let Some(missing) = planned.named.iter().find(|filter| !exists(filter)) {
+            let wanted = match missing {
+                Filter::Id(id) => id.clone(),
+                Filter::Texts(texts) => {
+                    let texts = texts.iter().map(|&text| graph.values.text(text));
+                    id::join(name, axes.iter().map(AsRef::as_ref).zip(texts))
+                }
+            };
+            return Err(bad(format!("there is no instance `{wanted}`, which is a target")));
         }
         match matrix::clash(name, axes, &rows, &graph.values) {
             Some(id) => Err(bad(format!("two instances have the id `{id}`"))),
