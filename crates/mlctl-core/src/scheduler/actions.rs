@@ -32,7 +32,7 @@ impl fmt::Display for NoKey {
             Self::CacheOff => f.write_str("never cached: `cache = false`"),
             Self::RunId => f.write_str("never cached: it names `run.id`"),
             Self::EnvironmentUnknown(Some(name)) => {
-                write!(f, "mlctl.lock does not have environment `{name}` as it is now")
+                write!(f, "environment `{name}` is new to mlctl.lock, or has changed")
             }
             Self::EnvironmentUnknown(None) => f.write_str("this machine is not known"),
         }

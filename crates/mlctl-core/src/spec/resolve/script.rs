@@ -23,9 +23,13 @@ impl<'t> Resolver<'_, 't> {
                 format!("MLCTL_{}_{}", group.trim_end_matches(['s', '.']).to_uppercase(), name.to_uppercase());
             let span = self.place(part, at..at + braces + group.len() + name.len());
             let message = "a script is never edited: this reference stays as it is";
-            self.reader.push(
-                Diag::warning("reference-in-script", span, message).help(format!("read the variable: \"${variable}\"")),
-            );
+            let help = match group {
+                "params." if !params.contains(name) => {
+                    format!("say `params = [\"{name}\"]` and read the variable: \"${variable}\"")
+                }
+                _ => format!("read the variable: \"${variable}\""),
+            };
+            self.reader.push(Diag::warning("reference-in-script", span, message).help(help));
         }
         /// More than these are not looked at: each is found from the script's start.
         const VARIABLES: usize = 100;
