@@ -198,14 +198,26 @@ pub(crate) fn sources(
 ) -> Result<HashMap<StepIx, Arc<SourceTree>>, CommandError> {
     let everywhere = excluded(plan, files);
     let mut trees = HashMap::new();
+    // Thousands of steps mostly have few different trees.
+    let mut known: HashMap<(Option<&[String]>, Vec<&str>), Arc<SourceTree>> = HashMap::new();
     let mut errors = BTreeMap::<String, (String, BTreeSet<String>)>::new();
     for ix in plan.needed() {
         let step = plan.step(ix);
-        let mut excluded = everywhere.clone();
         // A file left by a run by hand must not pass for an output.
-        excluded.extend(step.outputs.iter().filter_map(|output| output.at.clone()));
+        let places = step.outputs.iter().filter_map(|output| output.at.as_deref());
+        let own: Vec<&str> = places.filter(|place| files.snapshot.has(place)).collect();
+        let alike = (step.sources.as_deref(), own);
+        if let Some(tree) = known.get(&alike) {
+            trees.insert(ix, Arc::clone(tree));
+            continue;
+        }
+        let mut excluded = everywhere.clone();
+        excluded.extend(alike.1.iter().map(|&place| place.to_owned()));
         match files.snapshot.tree(step.sources.as_deref(), &excluded) {
-            Ok(tree) => drop(trees.insert(ix, tree)),
+            Ok(tree) => {
+                known.insert(alike, tree.clone());
+                trees.insert(ix, tree);
+            }
             Err(found) => {
                 for SourceError { path, problem } in found {
                     errors.entry(path).or_insert_with(|| (problem, BTreeSet::new())).1.insert(step.name.clone());

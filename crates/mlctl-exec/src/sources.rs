@@ -111,7 +111,8 @@ impl Snapshot {
     }
 
     /// Whether there is anything at this path.
-    fn has(&self, path: &str) -> bool {
+    pub fn has(&self, path: &str) -> bool {
+        let path = filter::clean(path);
         let below = format!("{path}/");
         let first = |prefix: &str| self.found.get(self.found.partition_point(|found| found.path.as_str() < prefix));
         first(path).is_some_and(|found| found.path == path)
