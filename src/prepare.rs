@@ -130,8 +130,11 @@ fn params_of(path: &Path, text: &str) -> Result<Vec<Given>, CommandError> {
         Some(extension) if extension == "json" => serde_json::from_str(text).map_err(|error| error.to_string()),
         _ => toml::from_str(text).map_err(|error| error.to_string()),
     };
-    let values =
-        values.map_err(|why| CommandError::usage(format!("`{from}` does not hold params")).cause(why.trim_end()))?;
+    let values = values.map_err(|why| {
+        CommandError::usage(format!("`{from}` does not hold params"))
+            .cause(why.trim_end())
+            .hint("a params file is TOML, or JSON where its name ends in `.json`")
+    })?;
     Ok(values
         .into_iter()
         .map(|(name, value)| Given { name, value: GivenValue::Typed(value), from: from.clone() })

@@ -42,7 +42,7 @@ impl<'a> Past<'a> {
             let has_result = matches!(before.phase, Phase::Finished(Status::Succeeded | Status::Cached));
             match (before_key == key, has_result) {
                 (true, false) => return Some(format!("{} in run {}", before.phase.name(), run.id())),
-                (true, true) => return Some(format!("the store has lost what run {} made", run.id())),
+                (true, true) => return Some(format!("the store no longer has what run {} made", run.id())),
                 (false, true) => return self.compare(place, forecast, instance),
                 (false, false) => {}
             }
