@@ -106,14 +106,14 @@ def write_mlctl(path, count, chain=False, spelled=False):
 
 
 def write_ninja(path, count, chain=False):
-    rules = "rule r\n command = sh -c 'echo $out > $out'\n"
+    rules = "rule r\n command = echo $out > $out\n"
     builds = "".join(f"build f{i}: r {f'f{i - 1}' if chain and i else ''}\n" for i in range(count))
     (path / "build.ninja").write_text(rules + builds)
 
 
 def write_make(path, count, chain=False):
     targets = " ".join(f"f{i}" for i in range(count))
-    rules = "".join(f"f{i}: {f'f{i - 1}' if chain and i else ''}\n\t@sh -c 'echo $@ > $@'\n" for i in range(count))
+    rules = "".join(f"f{i}: {f'f{i - 1}' if chain and i else ''}\n\t@echo $@ > $@\n" for i in range(count))
     (path / "Makefile").write_text(f"all: {targets}\n{rules}")
 
 
@@ -121,7 +121,7 @@ def write_doit(path, count):
     (path / "dodo.py").write_text(
         "def task_all():\n"
         f"    for i in range({count}):\n"
-        "        yield {'name': str(i), 'actions': [f\"sh -c 'echo {i} > f{i}'\"], 'targets': [f'f{i}'], 'uptodate': [True]}\n")
+        "        yield {'name': str(i), 'actions': [f\"echo {i} > f{i}\"], 'targets': [f'f{i}'], 'uptodate': [True]}\n")
 
 
 def write_snakemake(path, count):

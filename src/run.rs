@@ -89,6 +89,9 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let jobs = how.jobs.or(context.merged.parallelism).map_or_else(machine::cpus, |jobs| jobs as usize).min(MOST_JOBS);
     let capacity = machine::capacity();
     let options = Options { run: writer.id().to_owned(), jobs, capacity, fail_fast: how.fail_fast };
+    if how.sandbox && !mlctl_exec::sandbox::is_available() {
+        session.ui.detail("this system has no Landlock: steps are not confined in what they may write");
+    }
     // Steps have the same umask everywhere; what is exported is the user's again.
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let executor = Executor::new(store.clone()).guarded_by(Warden::this_program());

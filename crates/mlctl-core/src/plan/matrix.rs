@@ -7,6 +7,9 @@ use crate::graph::{TextIx, ValueIx, Values, id};
 use crate::value::Value;
 use crate::workflow::{Axis, AxisValues, Matrix, OutputRef, StepIx, Workflow};
 
+/// The most instances that one step may have.
+pub const MAX_INSTANCES: usize = 1_000_000;
+
 /// The rows of a matrix: the coordinates of its instances, one after the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
@@ -128,6 +131,10 @@ fn product(
     let mut rows: Vec<Vec<ValueIx>> = vec![Vec::with_capacity(axes.len())];
     for axis in axes {
         let held = axis_values(axis, params, values, source)?;
+        if rows.len().saturating_mul(held.len()).saturating_add(all.len as usize) > MAX_INSTANCES {
+            let message = format!("`{}` makes more than {MAX_INSTANCES} instances of the step", axis.name);
+            return Err(MatrixError { axis: axis.name.clone(), span: axis.span, message });
+        }
         let longer = |row: &Vec<ValueIx>| held.iter().map(|&value| [row.as_slice(), &[value]].concat()).collect();
         rows = rows.iter().flat_map::<Vec<_>, _>(longer).collect();
     }

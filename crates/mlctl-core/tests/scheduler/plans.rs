@@ -59,6 +59,17 @@ fn list_params_are_axes_and_lists_that_are_none_are_refused() {
 }
 
 #[test]
+fn more_than_a_million_instances_are_refused_before_they_are_made() {
+    let spec = r#"
+        params = { xs = { type = "list", default = [] }, ys = { type = "list", default = [] } }
+        steps.a = { command = ["c"], matrix = { x = "params.xs", y = "params.ys" } }
+        "#;
+    let list = |count: usize| format!("{:?}", (0..count).collect::<Vec<_>>());
+    let (code, message) = refused(spec, &[("xs", &list(1001)), ("ys", &list(1000))]);
+    assert_eq!((code, message.as_str()), ("matrix-values", "`y` makes more than 1000000 instances of the step"));
+}
+
+#[test]
 fn an_instance_without_its_counterpart_is_refused() {
     let spec = r#"
         params.depths = { type = "list", default = [2, 4] }

@@ -12,7 +12,7 @@ use crate::value::{Type, Value};
 use crate::workflow::{Axis, AxisValues, Matrix};
 
 /// More instances than this are a slip of the pen, or need a program of their own.
-const MAX_INSTANCES: u64 = 1_000_000;
+const MAX_INSTANCES: u64 = crate::plan::matrix::MAX_INSTANCES as u64;
 
 /// For each step, the step whose table says its axes: itself, or at the end of a chain of `matrix = "step"`.
 #[derive(Debug, Default)]
