@@ -163,6 +163,8 @@ impl<'a> LocalRun<'a> {
         }
         loop {
             if let Some(launch) = shared.launches.pop_front() {
+                // Others are woken only for what is left: this thread is awake.
+                self.wake(&shared);
                 return Some(launch);
             }
             if shared.is_over() {
@@ -227,7 +229,9 @@ impl<'a> LocalRun<'a> {
                 deadline = None;
                 self.apply(&mut shared, Input::Cancel(Reason::DeadlinePassed));
             }
-            shared.view.tick();
+            self.wake(&shared);
+            shared.flush();
+            self.end_if_over(&shared);
             if shared.is_over() {
                 break;
             }
@@ -261,11 +265,22 @@ impl<'a> LocalRun<'a> {
     }
 
     fn tell(&self, input: Input) {
-        self.apply(&mut self.lock(), input);
+        let mut shared = self.lock();
+        self.apply(&mut shared, input);
+        self.wake(&shared);
+    }
+
+    /// Wakes a worker for each launch.
+    fn wake(&self, shared: &Shared<'_>) {
+        for _ in 0..shared.launches.len() {
+            self.work.notify_one();
+        }
     }
 
     /// Tells the scheduler and does what it asks for, and so on until it asks for nothing more.
     fn apply(&self, shared: &mut Shared<'_>, input: Input) {
+        // That a command has started is on disk with the supervisor's next look: many end before it.
+        let urgent = !matches!(input, Input::Started { .. });
         let mut inputs = VecDeque::from([input]);
         let mut commands = Vec::new();
         while let Some(input) = inputs.pop_front() {
@@ -274,10 +289,14 @@ impl<'a> LocalRun<'a> {
                 inputs.extend(self.carry_out(shared, command));
             }
         }
-        shared.flush();
-        for _ in 0..shared.launches.len() {
-            self.work.notify_one();
+        if urgent {
+            shared.flush();
         }
+        self.end_if_over(shared);
+    }
+
+    /// Lets everyone know that there is nothing to wait for.
+    fn end_if_over(&self, shared: &Shared<'_>) {
         if shared.is_over() {
             // What runs, if the record is broken, must end too.
             if shared.broken.is_some() {
