@@ -84,17 +84,17 @@ fn log_of(
     attempt: Option<u32>,
     search: bool,
 ) -> Option<(LogFile, u32)> {
-    let last = || (1..=state.attempts.max(1)).rev().find(|attempt| run.log_path(instance, *attempt).is_file());
-    if let Some(attempt) = attempt.or_else(last)
-        && let Ok(log) = LogFile::open(&run.log_path(instance, attempt))
-    {
-        return Some((log, attempt));
+    let attempt_here = attempt.unwrap_or(state.attempts);
+    if (1..=state.attempts).contains(&attempt_here) {
+        // One that printed nothing has no file.
+        let log = LogFile::open_or_empty(&run.log_path(instance, attempt_here)).ok()?;
+        return Some((log, attempt_here));
     }
     let key = state.key.filter(|_| search && state.phase == Phase::Finished(Status::Cached))?;
     let made_by = provenance(&key)?;
     let maker = runs.find(&made_by.run).ok()?;
     let attempt = attempt.unwrap_or(made_by.attempt);
-    let log = LogFile::open(&maker.log_path(&made_by.instance, attempt)).ok()?;
+    let log = LogFile::open_or_empty(&maker.log_path(&made_by.instance, attempt)).ok()?;
     session.ui.note(&format!("{instance} was reused: this is what it printed in run {}", maker.id()));
     Some((log, attempt))
 }

@@ -258,9 +258,13 @@ impl<'a> RunView<'a> {
         let _ = writeln!(self.lines, "{instance}: {ERROR}failed{ERROR:#}: {why}");
         let log = self.dir.join("logs").join(format!("{instance}.{attempts}.log"));
         if self.failed.len() <= DETAILED && attempts > 0 {
-            tail::append(&mut self.lines, &log);
-            let shown = super::relative(&log);
-            let _ = writeln!(self.lines, "  log: {shown}\n  all of it: mlctl logs {instance} --run {}", self.run);
+            if log.exists() {
+                tail::append(&mut self.lines, &log);
+                let shown = super::relative(&log);
+                let _ = writeln!(self.lines, "  log: {shown}\n  all of it: mlctl logs {instance} --run {}", self.run);
+            } else {
+                self.lines.push_str("  it printed nothing\n");
+            }
         }
     }
 }

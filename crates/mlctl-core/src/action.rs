@@ -91,6 +91,13 @@ pub struct TaskInput {
     pub content: Option<InputContent>,
 }
 
+impl TaskInput {
+    /// Whether it stands in a directory of its own in the bundle: all but values do.
+    pub fn has_directory(&self) -> bool {
+        !matches!(self.content, None | Some(InputContent::Value(_)))
+    }
+}
+
 /// What an input holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -42,7 +42,7 @@ pub struct Realised {
 pub struct Place {
     /// Where bundles are made: on the store's file system, and better a short path.
     pub work: PathBuf,
-    /// The attempt's log: made if missing, appended to.
+    /// The attempt's log: appended to; made for the first output.
     pub log: PathBuf,
     /// Where the outputs that a failed attempt leaves are moved, each by its name, on the file system of `work`;
     /// `None`: they are removed.
@@ -131,9 +131,7 @@ impl Executor {
         if dirty || result.is_err() {
             self.slots.discard(slot);
         } else {
-            // Confined, a step can put nothing there itself.
-            let had_inputs = !(confined && task.inputs.is_empty() && task.params.is_empty());
-            self.slots.give_back(slot, had_inputs);
+            self.slots.give_back(slot, task, confined);
         }
         Report { result: result.map_err(|failure| without_secrets(failure, place)), millis }
     }
@@ -158,7 +156,7 @@ impl Attempt<'_> {
         let Self { executor, task, place, .. } = *self;
         let number = executor.attempts.fetch_add(1, Ordering::Relaxed);
         let nonce = format!("{}.{number}.", executor.nonce);
-        let paths = inputs::place(task, &executor.store, &self.slot.bundle)?;
+        let paths = inputs::place(task, &executor.store, &self.slot)?;
         let env = environ::build(task, place, &self.slot.bundle, &paths, &executor.passed, &nonce)?;
         let argv = task.command.iter().map(|argument| render::template(argument, &paths)).collect();
         let ended = self.exec(Invocation { argv, env }, nonce, started);

@@ -1,4 +1,5 @@
-//! The log of an attempt: one file that only grows, with both streams in the order in which they were written.
+//! The log of an attempt: one file that only grows, with both streams in the order in which they were written. Where
+//! nothing is written there is no file: most steps of a wide fan-out are silent, and a file costs as much as a lookup.
 //!
 //! The command writes to a pipe, and the thread that waits for it copies. Giving it the file itself would be cheaper
 //! for what prints much, but then `tee /dev/stderr` or `-o /dev/stdout` open that file anew, and truncate it or write
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ioctl_fionbio, read};
@@ -27,7 +28,9 @@ const LARGEST_PIPE: usize = 1024 * 1024;
 pub(crate) struct Log {
     /// `None`: everyone closed the other end.
     output: Option<OwnedFd>,
-    file: File,
+    path: PathBuf,
+    /// Made for the first output.
+    file: Option<File>,
     /// Takes secrets out, where there are any.
     filter: Option<Filter>,
     /// Whether the file still takes what is written.
@@ -38,14 +41,21 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log at `path`, and what the command is to write to.
+    /// The log at `path`, and what the command is to write to.
     pub(crate) fn open(path: &Path, secrets: &BTreeMap<String, String>) -> io::Result<(Self, OwnedFd)> {
-        let file = append(path)?;
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         // Reading must not block, writing must.
         ioctl_fionbio(&output, true)?;
         let filter = (!secrets.is_empty()).then(|| Filter::new(secrets));
-        let log = Self { output: Some(output), file, filter, writable: true, buffer: Vec::new(), clean: Vec::new() };
+        let log = Self {
+            output: Some(output),
+            path: path.to_owned(),
+            file: None,
+            filter,
+            writable: true,
+            buffer: Vec::new(),
+            clean: Vec::new(),
+        };
         Ok((log, input))
     }
 
@@ -76,7 +86,7 @@ impl Log {
         }
         if let Some(filter) = &mut self.filter {
             filter.finish(&mut self.clean);
-            let _ = self.file.write_all(&self.clean);
+            self.writable = self.writable && append(&self.path, &mut self.file, &self.clean).is_ok();
         }
     }
 
@@ -90,12 +100,23 @@ impl Log {
                 &self.clean
             }
         };
-        self.writable = self.writable && self.file.write_all(piece).is_ok();
+        self.writable = self.writable && append(&self.path, &mut self.file, piece).is_ok();
         self.clean.clear();
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
+fn append(path: &Path, file: &mut Option<File>, piece: &[u8]) -> io::Result<()> {
+    if piece.is_empty() {
+        return Ok(());
+    }
+    let file = match file {
+        Some(file) => file,
+        None => file.insert(open(path)?),
+    };
+    file.write_all(piece)
+}
+
+fn open(path: &Path) -> io::Result<File> {
     let open = || OpenOptions::new().append(true).create(true).open(path);
     match (open(), path.parent()) {
         (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use mlctl_core::action::Task;
 use mlctl_core::digest::Digest;
 
 use crate::bundle::Bundle;
@@ -32,6 +33,8 @@ pub(crate) struct Slot {
     pub(crate) starter: Starter,
     /// The working directory as it was made.
     pristine: Tree,
+    /// Empty directories of inputs that earlier attempts had: making and removing them for each attempt is dear.
+    pub(crate) input_directories: Vec<String>,
 }
 
 impl Slot {
@@ -42,7 +45,9 @@ impl Slot {
             Tree::record(&bundle.work)
         };
         match fill() {
-            Ok(pristine) => Ok(Self { bundle, known, number, starter: Starter::default(), pristine }),
+            Ok(pristine) => {
+                Ok(Self { bundle, known, number, starter: Starter::default(), pristine, input_directories: Vec::new() })
+            }
             Err(error) => {
                 let _ = remove_tree(&bundle.root);
                 Err(error)
@@ -50,11 +55,22 @@ impl Slot {
         }
     }
 
-    /// Undoes what an attempt did. `false`: that is not possible, make a new one.
-    fn reset(&self, had_inputs: bool) -> bool {
-        let Bundle { inputs, outputs, home, temporary, .. } = &self.bundle;
-        let emptied = had_inputs.then_some(inputs).into_iter().chain([outputs, home, temporary]);
-        emptied.into_iter().all(|directory| tree::empty(directory).is_ok()) && self.pristine.restore().unwrap_or(false)
+    /// Undoes what an attempt at `task` did. `confined`: it could put nothing among its inputs itself. `false`: that is
+    /// not possible, make a new one.
+    fn reset(&mut self, task: &Task, confined: bool) -> bool {
+        let Bundle { inputs, outputs, home, temporary, params, .. } = &self.bundle;
+        let inputs_are_reset = if confined {
+            let had = |name: &&String| task.inputs[*name].has_directory();
+            self.input_directories = task.inputs.keys().filter(had).cloned().collect();
+            self.input_directories.iter().all(|name| tree::empty(&inputs.join(name)).is_ok())
+                && (task.params.is_empty() || fs::remove_file(params).is_ok())
+        } else {
+            self.input_directories.clear();
+            tree::empty(inputs).is_ok()
+        };
+        inputs_are_reset
+            && [outputs, home, temporary].into_iter().all(|directory| tree::empty(directory).is_ok())
+            && self.pristine.restore().unwrap_or(false)
     }
 
     /// Removes it, as far as that is possible: its name is never used again.
@@ -114,10 +130,10 @@ impl Slots {
         }
     }
 
-    /// Resets `slot` for the next attempt. What may not be used again is removed. `had_inputs`: whether there can be
-    /// anything among its inputs.
-    pub(crate) fn give_back(&self, slot: Slot, had_inputs: bool) {
-        if !slot.reset(had_inputs) {
+    /// Resets `slot` after an attempt at `task` for the next one. What may not be used again is removed. `confined`: the
+    /// attempt could put nothing among its inputs itself.
+    pub(crate) fn give_back(&self, mut slot: Slot, task: &Task, confined: bool) {
+        if !slot.reset(task, confined) {
             return self.discard(slot);
         }
         let mut pool = self.pool();

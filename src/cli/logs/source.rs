@@ -20,6 +20,14 @@ impl LogFile {
         Ok(Self { file: File::open(path)?, buffer: vec![0; PIECE] })
     }
 
+    /// The same; empty where there is no file.
+    pub(super) fn open_or_empty(path: &Path) -> io::Result<Self> {
+        match Self::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::open(Path::new("/dev/null")),
+            opened => opened,
+        }
+    }
+
     /// The next piece; `None`: that is all for now.
     pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
         let read = self.file.read(&mut self.buffer)?;

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use mlctl_core::action::{InputContent, Member, StepFailure, Task, TaskInput};
 use serde::Serialize;
 
+use super::failed;
 use super::render::Paths;
 use crate::bundle::Bundle;
+use crate::slot::Slot;
 use crate::store::Store;
 
 /// An entry of a gather's `index.json`.
@@ -24,10 +26,19 @@ struct IndexEntry<'a> {
 }
 
 /// Places all inputs, makes the parents of outputs, and tells where everything is.
-pub(crate) fn place<'a>(task: &'a Task, store: &Store, bundle: &Bundle) -> Result<Paths<'a>, StepFailure> {
-    let mut paths = Paths::default();
+pub(crate) fn place<'a>(task: &'a Task, store: &Store, slot: &Slot) -> Result<Paths<'a>, StepFailure> {
+    let (bundle, mut paths) = (&slot.bundle, Paths::default());
+    for name in &slot.input_directories {
+        if !task.inputs.get(name).is_some_and(TaskInput::has_directory) {
+            fs::remove_dir(bundle.inputs.join(name))
+                .map_err(|error| failed("cannot remove an earlier input", &error))?;
+        }
+    }
     for (name, input) in &task.inputs {
         let bad = |reason: String| StepFailure::BadInput { input: name.clone(), reason };
+        if input.has_directory() && !slot.input_directories.contains(name) {
+            fs::create_dir(bundle.inputs.join(name)).map_err(|error| bad(format!("cannot place it: {error}")))?;
+        }
         if let Some(text) = place_one(name, input, store, bundle).map_err(bad)? {
             paths.inputs.insert(name, text);
         }
@@ -49,7 +60,7 @@ pub(crate) fn place<'a>(task: &'a Task, store: &Store, bundle: &Bundle) -> Resul
     Ok(paths)
 }
 
-/// The text that the input stands for; `None` when nothing was produced.
+/// The text that the input stands for, whose directory is there; `None` when nothing was produced.
 fn place_one(name: &str, input: &TaskInput, store: &Store, bundle: &Bundle) -> Result<Option<OsString>, String> {
     let Some(content) = &input.content else { return Ok(None) };
     let directory = bundle.inputs.join(name);
@@ -57,14 +68,12 @@ fn place_one(name: &str, input: &TaskInput, store: &Store, bundle: &Bundle) -> R
     let (text, target) = match content {
         InputContent::Value(value) => (value.to_string().into(), None),
         InputContent::Artifact { .. } => {
-            fs::create_dir(&directory).map_err(in_bundle)?;
             let target = object(content, store)?;
             let path = directory.join(&input.file_name);
             symlink(&target, &path).map_err(in_bundle)?;
             (path.into_os_string(), Some(target))
         }
         InputContent::Gather(members) => {
-            fs::create_dir(&directory).map_err(in_bundle)?;
             gather(members, &directory, store)?;
             (directory.clone().into_os_string(), Some(directory))
         }
