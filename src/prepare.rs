@@ -193,6 +193,9 @@ pub(crate) fn steps(plan: &Plan) -> impl Iterator<Item = &Step> {
     plan.needed().map(|ix| plan.step(ix))
 }
 
+/// A step's `sources`, and those of its outputs' places where there is something.
+type Wishes<'a> = (Option<&'a [String]>, Vec<&'a str>);
+
 /// The source tree of every step that the plan needs.
 pub(crate) fn sources(
     project: &Project,
@@ -202,7 +205,7 @@ pub(crate) fn sources(
     let everywhere = excluded(plan, files);
     let mut trees = HashMap::new();
     // Thousands of steps mostly have few different trees.
-    let mut known: HashMap<(Option<&[String]>, Vec<&str>), Arc<SourceTree>> = HashMap::new();
+    let mut known: HashMap<Wishes<'_>, Arc<SourceTree>> = HashMap::new();
     let mut errors = BTreeMap::<String, (String, BTreeSet<String>)>::new();
     for ix in plan.needed() {
         let step = plan.step(ix);
