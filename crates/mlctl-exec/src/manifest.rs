@@ -134,10 +134,20 @@ impl Manifest {
     }
 
     /// The artifact that the entry at `path` is, links followed; `None` if there is none, or a link leads nowhere. A
-    /// directory's is the digest of the manifest of what is below it.
+    /// directory's digest is that of the manifest of what is below it; where links lead out of it to other parts of the
+    /// whole, it is of the whole too, for that can be read through them.
     pub fn sub(&self, path: &str) -> Option<Artifact> {
         let (path, node) = self.resolve(path)?;
-        Some(node.as_file().unwrap_or_else(|| self.below(&path).artifact()))
+        if let Some(file) = node.as_file() {
+            return Some(file);
+        }
+        let below = self.below(&path);
+        let artifact = below.artifact();
+        if below.check().is_ok() {
+            return Some(artifact);
+        }
+        let digest = Digest::of(&[below.encode(), self.encode()].concat());
+        Some(Artifact { digest, ..artifact })
     }
 
     /// Where the entry at `path` really is, links followed, and its node: never a link. `""` is the directory itself.

@@ -40,10 +40,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use mlctl_core::action::Artifact;
+use mlctl_core::digest::Digest;
 use rustix::fs::OFlags;
 
 pub(crate) use actions::object_names;
@@ -56,6 +57,8 @@ pub use scan::remove_tree;
 pub(crate) use scan::{Scan, node, special, special_type};
 pub use stamp::Stamp;
 
+use crate::manifest::Manifest;
+
 const FORMAT: &str = "mlctl store 1\n";
 
 /// An open store. Any number of threads and processes may use one at once.
@@ -67,6 +70,8 @@ pub struct Store {
     actions: OwnedFd,
     /// Objects whose content this process knows to be right, with the stamps they had then.
     verified: Mutex<HashMap<ObjectName, Stamp>>,
+    /// The manifest in which an entry was last looked up.
+    latest_manifest: Mutex<Option<(Digest, Arc<Manifest>)>>,
     boot: boot::Boot,
     /// Temporary names: of this process, and counted.
     nonce: u64,
@@ -94,6 +99,7 @@ impl Store {
             objects: open_directory(&root.join("objects"))?,
             actions: open_directory(&root.join("actions"))?,
             verified: Mutex::default(),
+            latest_manifest: Mutex::default(),
             boot: boot::Boot::read(root),
             nonce: RandomState::new().hash_one(std::process::id()),
             counter: AtomicU64::new(0),

@@ -1,6 +1,7 @@
 //! Names of objects, and whether an object is what its name says.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mlctl_core::action::{Artifact, ArtifactKind};
@@ -229,11 +230,19 @@ impl Store {
         Err(StoreError::Damaged { digest: *digest })
     }
 
-    /// The artifact that an entry of a stored directory is.
+    /// The artifact that an entry of a stored directory is. Mostly all entries of one are asked for in a row.
     pub fn sub(&self, directory: &Artifact, entry: &str) -> Result<Artifact, StoreError> {
-        self.manifest(&directory.digest)?
-            .sub(entry)
-            .ok_or_else(|| StoreError::NoEntry { digest: directory.digest, entry: entry.to_owned() })
+        let digest = directory.digest;
+        let latest = hash::lock(&self.latest_manifest).clone().filter(|(of, _)| *of == digest);
+        let manifest = match latest {
+            Some((_, manifest)) => manifest,
+            None => {
+                let manifest = Arc::new(self.manifest(&digest)?);
+                *hash::lock(&self.latest_manifest) = Some((digest, manifest.clone()));
+                manifest
+            }
+        };
+        manifest.sub(entry).ok_or_else(|| StoreError::NoEntry { digest, entry: entry.to_owned() })
     }
 }
 

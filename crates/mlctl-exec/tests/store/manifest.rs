@@ -91,6 +91,17 @@ fn a_part_is_found_through_links() {
     }
 }
 
+#[test]
+fn what_links_out_of_a_part_make_readable_is_part_of_it() {
+    let tree = |shared: &str| {
+        let links = ("d/up", link("../shared"));
+        manifest(&[("d", Node::Directory), links, ("e", Node::Directory), ("shared", file(shared))]).unwrap()
+    };
+    assert_ne!(tree("1").sub("d"), tree("2").sub("d"));
+    assert_eq!(tree("1").sub("d"), tree("1").sub("d"));
+    assert_eq!(tree("1").sub("e"), tree("2").sub("e"));
+}
+
 /// A tree as nested maps: whatever it is, its paths are right.
 #[derive(Debug, Clone)]
 enum Tree {
