@@ -108,27 +108,36 @@ impl Store {
 
     fn adopt_directory(&self, path: &Path) -> Result<Artifact, StoreError> {
         let scan = Scan::of(path)?;
-        let nodes = hash::on_threads(scan.files.len(), |index| self.freeze(&path.join(&scan.files[index])))?;
+        let file = |index: usize| path.join(&scan.files[index]);
+        let nodes = hash::on_threads(scan.files.len(), |index| self.freeze(&file(index)))?;
+        // One after the other: to take a file from its other names changes its stamp, under whoever reads it by those.
+        let linked = |(index, node): (usize, Option<Node>)| node.map_or_else(|| self.part(&file(index)), Ok);
+        let nodes = nodes.into_iter().enumerate().map(linked).collect::<Result<Vec<_>, _>>()?;
         let manifest = scan.manifest(path, nodes)?;
         self.install_directory(path, &scan, &manifest)
     }
 
-    /// Hashes a file in a directory that is about to be stored and makes it read-only.
-    fn freeze(&self, path: &Path) -> Result<Node, StoreError> {
-        let (mut file, mut stat) = hash::open(path)?;
-        let digest = if stat.st_nlink > 1 {
-            let temporary = self.temporary();
-            let (_, digest, copy) = copy_file(path, &temporary, WRITABLE)?;
+    /// Hashes a file in a directory that is about to be stored and makes it read-only. `None`: it has other names.
+    fn freeze(&self, path: &Path) -> Result<Option<Node>, StoreError> {
+        let (file, stat) = hash::open(path)?;
+        if stat.st_nlink > 1 {
+            return Ok(None);
+        }
+        let digest = hash::contents(&file, &stat, path, None)?;
+        set_read_only(&file, stat.st_mode & 0o111 != 0, path)?;
+        Ok(Some(scan::node(&stat, digest)))
+    }
+
+    /// The same for a file that has other names: a copy, which has none, takes its place.
+    fn part(&self, path: &Path) -> Result<Node, StoreError> {
+        let temporary = self.temporary();
+        let copy = || {
+            let (stat, digest, copy) = copy_file(path, &temporary, WRITABLE)?;
+            set_read_only(&copy, stat.st_mode & 0o111 != 0, path)?;
             fs::rename(&temporary, path).map_err(StoreError::io("write", path))?;
-            file = copy;
-            digest
-        } else {
-            hash::contents(&file, &stat, path, None)?
+            Ok(scan::node(&stat, digest))
         };
-        let node = scan::node(&stat, digest);
-        stat.st_mode &= 0o111;
-        set_read_only(&file, stat.st_mode != 0, path)?;
-        Ok(node)
+        copy().inspect_err(|_| drop(fs::remove_file(&temporary)))
     }
 
     fn copy_in_directory(&self, path: &Path) -> Result<Artifact, StoreError> {

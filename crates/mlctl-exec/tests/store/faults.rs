@@ -83,6 +83,17 @@ fn a_file_with_other_names_is_copied() {
 }
 
 #[test]
+fn many_names_of_one_file_in_a_directory_do_not_disturb_each_other() {
+    let (dir, store) = store();
+    let out = dir.path().join("out");
+    write(&out.join("f"), &"x".repeat(1 << 20));
+    (0..99).for_each(|name| fs::hard_link(out.join("f"), out.join(name.to_string())).unwrap());
+    let artifact = store.put_output(&out).unwrap();
+    assert_eq!(store.manifest(&artifact.digest).unwrap().entries().len(), 100);
+    store.verify(&artifact).unwrap();
+}
+
+#[test]
 fn a_damaged_object_is_a_miss_and_is_moved_away() {
     let (dir, store) = store();
     let key = Digest::of(b"key");
