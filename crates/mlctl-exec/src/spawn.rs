@@ -19,6 +19,8 @@ use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 pub(crate) use starter::Starter;
 pub(crate) use wait::{Ending, Limits, Running};
 
@@ -55,8 +57,13 @@ fn spawn(invocation: &Invocation, directory: &Path, output: &OwnedFd) -> Result<
         .stdin(nothing_to_read());
     let streams = || output.try_clone().map(Stdio::from).map_err(|error| error.to_string());
     command.stdout(streams()?).stderr(streams()?);
-    let child = start(&mut command).map_err(|error| program::explain(&error, &program, &invocation.argv))?;
-    Running::of(&child).map_err(|error: io::Error| format!("cannot watch the process: {error}"))
+    let mut child = start(&mut command).map_err(|error| program::explain(&error, &program, &invocation.argv))?;
+    Running::of(&child).map_err(|error: io::Error| {
+        // Nobody would ever wait for it.
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+        let _ = child.wait();
+        format!("cannot watch the process: {error}")
+    })
 }
 
 /// The null device, opened once.

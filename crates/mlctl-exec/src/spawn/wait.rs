@@ -61,6 +61,14 @@ impl Running {
     /// Waits for the end, then for the end of everything it left behind. The second of the pair tells whether there
     /// was anything.
     pub(crate) fn wait(self, limits: &Limits, family: &Family, log: &mut Log) -> io::Result<(Ending, bool)> {
+        // What cannot be watched must not run on.
+        self.end(limits, family, log).inspect_err(|_| {
+            family.kill(self.pid);
+            family.sweep(self.pid);
+        })
+    }
+
+    fn end(&self, limits: &Limits, family: &Family, log: &mut Log) -> io::Result<(Ending, bool)> {
         let deadline = limits.timeout.and_then(|timeout| self.since.checked_add(timeout));
         let by_us = match self.until(deadline, limits.cancel.fd(), log)? {
             Next::Ended => None,
