@@ -11,6 +11,10 @@ use mlctl_exec::sources::Inputs;
 use mlctl_exec::store::{Store, remove_tree};
 
 use crate::error::CommandError;
+use crate::record;
+
+/// How the names of what is on its way begin.
+pub(crate) const STAGED: &str = ".mlctl-";
 
 /// One export.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +65,6 @@ pub(crate) fn write(
     let to = project.join(&export.path);
     let parent = to.parent().unwrap_or(project);
     fs::create_dir_all(parent).map_err(|error| failed(&error))?;
-    let beside = |what: &str| parent.join(format!(".mlctl-{what}-{}", std::process::id()));
-    let (new, old) = (beside("new"), beside("old"));
     if let Some(path) = only_there(export, artifact, project, store, inputs) {
         return Err(CommandError::missing(format!(
             "the run succeeded, but `{}` was not exported to {}",
@@ -73,12 +75,23 @@ pub(crate) fn write(
             "move it elsewhere, or export to another path; then `mlctl run` exports without running anything again",
         ));
     }
-    let _ = remove_tree(&new);
-    store.copy_out(artifact, None, &new).map_err(|error| failed(&error))?;
-    put_in_place(&new, &old, &to).map_err(|error| {
+    let home = record::make_home(project).map_err(|error| failed(&error))?;
+    // Mostly `.mlctl`, where what a killed run leaves is in nobody's way.
+    for place in [&*home, parent] {
+        let beside = |what: &str| place.join(format!("{STAGED}{what}-{}", std::process::id()));
+        let (new, old) = (beside("new"), beside("old"));
         let _ = remove_tree(&new);
-        failed(&error)
-    })
+        let copied = store.copy_out(artifact, None, &new);
+        let moved = copied.map(|()| put_in_place(&new, &old, &to));
+        if !matches!(moved, Ok(Ok(()))) {
+            let _ = remove_tree(&new);
+        }
+        match moved.map_err(|error| failed(&error))? {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices && place != parent => {}
+            other => return other.map_err(|error| failed(&error)),
+        }
+    }
+    Ok(())
 }
 
 /// A file in the directory that stands where `artifact` goes, that would be lost: it has no successor there, and the
@@ -107,16 +120,45 @@ fn only_there(export: &Export, artifact: &Artifact, project: &Path, store: &Stor
     None
 }
 
-/// A file takes the place of a file at once; for a directory the old one is moved aside first.
+/// A file takes the place of a file at once; for a directory the old one is moved aside first, and back if the new one
+/// cannot take its place.
 fn put_in_place(new: &Path, old: &Path, to: &Path) -> io::Result<()> {
     let is_directory = |path: &Path| path.symlink_metadata().is_ok_and(|data| data.is_dir());
+    let mut aside = false;
     if is_directory(new) || is_directory(to) {
-        match fs::rename(to, old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        aside = match fs::rename(to, old) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            moved => moved.map(|()| true)?,
+        };
     }
-    fs::rename(new, to)?;
-    let _ = remove_tree(old);
-    Ok(())
+    let moved = fs::rename(new, to);
+    if aside {
+        let _ = if moved.is_ok() { remove_tree(old) } else { fs::rename(old, to) };
+    }
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_replaced_whole_or_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (new, old, to) = (path("new"), path("old"), path("to"));
+        fs::create_dir(&to).unwrap();
+        fs::write(to.join("f"), "mine").unwrap();
+        // A directory in itself: refused once the old one is aside.
+        fs::create_dir_all(to.join("new")).unwrap();
+        assert!(put_in_place(&to.join("new"), &old, &to).is_err());
+        assert_eq!(fs::read(to.join("f")).unwrap(), b"mine");
+        fs::create_dir(&new).unwrap();
+        put_in_place(&new, &old, &to).unwrap();
+        assert_eq!((to.join("f").exists(), old.exists(), new.exists()), (false, false, false));
+        fs::write(&new, "a file").unwrap();
+        put_in_place(&new, &old, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"a file");
+        assert!(!old.exists());
+    }
 }

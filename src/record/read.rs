@@ -13,6 +13,7 @@ use super::state::RunState;
 use super::write::{log_path, push_line, write_whole};
 use super::{Ended, Highlights, RunMeta, home};
 use crate::error::CommandError;
+use crate::export::STAGED;
 
 /// What the lines of `graph.expanded` hold.
 const EXPANDED: &[u8] = b"\"graph.expanded\"";
@@ -50,13 +51,14 @@ impl Runs {
                 present.insert(id.to_owned());
             }
         }
-        // A power loss may have torn it: what it does not name comes last.
         let index = fs::read(runs.join("index")).unwrap_or_default();
         let index = String::from_utf8_lossy(&index);
         let mut ids: Vec<String> = index.lines().rev().filter_map(|id| present.take(id)).collect();
-        let named = ids.len();
-        ids.extend(present);
-        ids[named..].sort_unstable();
+        // One that was removed, or torn by a power loss, costs the order and no run.
+        let began = |id: &str| fs::metadata(runs.join(id).join("run.json")).and_then(|data| data.modified()).ok();
+        let mut others: Vec<_> = present.into_iter().filter_map(|id| Some((began(&id)?, id))).collect();
+        others.sort_unstable();
+        ids.extend(others.into_iter().rev().map(|(_, id)| id));
         Ok(ids)
     }
 
@@ -96,7 +98,8 @@ impl Runs {
         let used: HashSet<String> = self.list().map(|run| run.meta.spec.to_hex()).collect();
         let is_left_over = |name: &str| name.starts_with('.');
         remove_old(&home.join("runs"), is_left_over)?;
-        remove_old(&home.join("specs"), |name| !used.contains(name))
+        remove_old(&home.join("specs"), |name| !used.contains(name))?;
+        remove_old(&home, |name| name.starts_with(STAGED))
     }
 
     fn get(&self, id: &str) -> Result<Run, CommandError> {
@@ -232,7 +235,8 @@ impl Run {
         // Gone at once for every reader, whatever becomes of this process.
         let trash = self.dir.with_file_name(format!(".{}.removed", self.id()));
         fs::rename(&self.dir, &trash)?;
-        fs::remove_dir_all(trash)
+        // What failed steps left may be directories that may not be written.
+        mlctl_exec::store::remove_tree(&trash)
     }
 
     /// Where the events and logs are: a run in which nothing had to be done has those of the one that it reused.

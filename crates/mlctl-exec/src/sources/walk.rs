@@ -72,8 +72,13 @@ pub(super) fn walk(root: &Path) -> Result<Vec<Found>, StoreError> {
 fn is_ours(entry: &DirEntry) -> bool {
     let name = entry.file_name();
     let anywhere = [".git", ".mlctl", ".mlctlignore"].map(OsStr::new);
+    // Exports on their way, which a killed run left.
+    let staged = [b".mlctl-new-", b".mlctl-old-"];
     let in_root = ["mlctl.toml", "mlctl.local.toml", "mlctl.lock"].map(OsStr::new);
-    entry.depth() > 0 && (anywhere.contains(&name) || (entry.depth() == 1 && in_root.contains(&name)))
+    entry.depth() > 0
+        && (anywhere.contains(&name)
+            || staged.iter().any(|start| name.as_encoded_bytes().starts_with(*start))
+            || (entry.depth() == 1 && in_root.contains(&name)))
 }
 
 /// Looks at what the walk has seen: relative to the root, which is a shorter way for the kernel.
