@@ -27,6 +27,8 @@ use crate::record::RunWriter;
 use crate::ui::run_view::RunView;
 use crate::ui::time::now;
 
+/// The directory of what failed attempts left of their outputs.
+pub(crate) const PARTIAL: &str = "partial";
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(10);
 /// So many threads at most: each runs one program at a time.
@@ -114,7 +116,9 @@ impl<'a> LocalRun<'a> {
 
     /// Runs it to its end, `jobs` instances at a time. It is cancelled when it takes longer than `deadline`.
     pub(crate) fn run(self, jobs: usize, deadline: Option<Duration>) -> Result<Ended<'a>, CommandError> {
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGHUP, SIGTERM])
+        // Under `nohup` the terminal may go.
+        let hangup = (!machine::ignores(SIGHUP)).then_some(SIGHUP);
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))
             .map_err(|error| CommandError::missing("cannot catch signals").because(&error))?;
         let deadline = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
         self.tell(Input::Begin);
@@ -193,7 +197,7 @@ impl<'a> LocalRun<'a> {
         let place = Place {
             work: self.around.work.clone(),
             log: shared.writer.log_path(&task.instance, attempt),
-            partial: Some(self.around.work.with_file_name("partial").join(format!("{}.{attempt}", task.instance))),
+            partial: Some(self.around.work.with_file_name(PARTIAL).join(format!("{}.{attempt}", task.instance))),
             environment,
             secrets: self.around.secrets.of(step),
             caches: root.join("caches"),

@@ -35,3 +35,10 @@ pub(crate) fn gpus() -> u32 {
     let count = devices.flatten().filter(|device| device.file_name().to_str().is_some_and(is_gpu)).count();
     u32::try_from(count).unwrap_or(u32::MAX)
 }
+
+/// Whether this process was started with the signal ignored.
+pub(crate) fn ignores(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}

@@ -71,6 +71,15 @@ fn a_signal_ends_everything_and_finally_steps_run() {
 }
 
 #[test]
+fn under_nohup_a_hangup_ends_nothing() {
+    let project = Project::new("[project]\nname = \"p\"\n[steps.slow]\nscript = \"echo started; sleep 1\"\n");
+    let mut run = project.command("nohup").arg(crate::support::mlctl()).args(["run", "-q"]).spawn().unwrap();
+    until_printed(&project, "slow", "started");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&run), Signal::HUP).unwrap();
+    assert!(run.wait().unwrap().success());
+}
+
+#[test]
 fn a_cancel_from_elsewhere_is_one_request() {
     let (project, run) = started(SPEC, &["run"]);
     assert_eq!(project.run(&["cancel", "@latest"]).code, 0);
