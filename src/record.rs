@@ -9,6 +9,7 @@
 //!   instances               the instances planned at the start, one id a line
 //!   events.jsonl            what happened: append-only, one event a line; a torn last line is no event
 //!   logs/<instance>.<n>.log what attempt n printed
+//!   partial/<instance>.<n>/ what attempt n, which failed, left of its outputs
 //!   lease                   locked (flock) while its writer lives; holds the writer's pid
 //!   cancel                  someone asks for the end
 //!   ended.json              how it ended; its absence under a free lease means: interrupted

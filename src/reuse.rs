@@ -28,8 +28,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) spec: Digest,
     /// The text of the lock; empty if there is none.
     pub(crate) lock: Vec<u8>,
-    /// Where params come from: `-p` as given, and the bytes of files.
+    /// Params, as `-p` gives them.
     pub(crate) params: Vec<Vec<u8>>,
+    /// Names and texts of files of params: a name says how its text is read.
+    pub(crate) params_files: Vec<Vec<u8>>,
     /// Steps and instances.
     pub(crate) targets: &'a [String],
     /// The context's name.
@@ -42,7 +44,7 @@ impl Asked<'_> {
     fn key(&self) -> Digest {
         let mut encoder = Encoder::new("mlctl reuse 1");
         encoder.text(env!("CARGO_PKG_VERSION")).digest(&self.spec).digest(&Digest::of(&self.lock));
-        for texts in [&self.params, &self.contexts] {
+        for texts in [&self.params, &self.params_files, &self.contexts] {
             encoder.number(texts.len() as u64);
             for text in texts {
                 encoder.digest(&Digest::of(text));
@@ -120,6 +122,14 @@ impl Notes {
             let _ = fs::remove_file(&new);
         }
         self.tidy();
+    }
+
+    /// Forgets all of them: a run is about to replace results, of which some may come from.
+    pub(crate) fn forget(&self) -> std::io::Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     fn path(&self, asked: &Asked<'_>) -> PathBuf {

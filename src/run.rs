@@ -33,6 +33,9 @@ use crate::{export, forecast, git};
 /// Runs that take this long are synced to disk at their end: the sync costs little beside them.
 const WORTH_A_SYNC: Duration = Duration::from_secs(10);
 
+/// The directory of a run's slots in the store.
+const WORK: &str = "work";
+
 /// Each has a thread.
 const MOST_JOBS: usize = 1000;
 
@@ -60,13 +63,12 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let (root, source) = session.spec()?;
     let store = Arc::new(session::open_store()?);
     let files = Files::look(&root)?;
-    if asked.force.is_empty() {
-        let wanted = reuse_key(session, &root, &source, asked);
-        if let Some(base) = Notes::of(&root).find(&wanted, &files.snapshot, &files.inputs, &store)
-            && let Ok(base) = Runs::open(&root).and_then(|runs| runs.find(&base))
-        {
-            return nothing_to_do(session, &root, &source, asked, base, began);
-        }
+    let wanted = reuse_key(session, &root, &source, asked);
+    if asked.force.is_empty()
+        && let Some(base) = Notes::of(&root).find(&wanted, &files.snapshot, &files.inputs, &store)
+        && let Ok(base) = Runs::open(&root).and_then(|runs| runs.find(&base))
+    {
+        return nothing_to_do(session, &root, &source, asked, base, began);
     }
     let project = session.parse(root, source)?;
     session.ui.warnings(&project.source, &project.warnings);
@@ -76,6 +78,8 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     prepare::check_capabilities(&project, &context, &plan)?;
     let dirty = git::Dirty::ask(&project.root);
     let ready = make_ready(session, &project, &context, &plan, &files, &store, how)?;
+    // The lock may be new. What changes from here on is not what this run saw.
+    let wanted = reuse::Asked { lock: ready.lock, ..wanted };
     files.save();
     let meta = meta(&project, &context, asked, &plan, began.0);
     let ids: Vec<String> = plan.instances().map(|ix| plan.graph.id(ix)).collect();
@@ -83,6 +87,11 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let lease =
         store.lease(writer.id()).map_err(|error| CommandError::missing("cannot use the store").because(&error))?;
     let view = RunView::new(&session.ui, writer.id(), writer.dir(), ids);
+    if !asked.force.is_empty() {
+        Notes::of(&project.root).forget().map_err(|error| {
+            CommandError::missing("cannot forget what earlier runs made").because(&error).hint("remove `.mlctl/reuse`")
+        })?;
+    }
     let exports = export::of(&plan);
     let sources = files.snapshot.fingerprint(&export::paths(&exports));
     let note = Note { run: writer.id().to_owned(), sources, inputs: ready.requirements, exports: Vec::new() };
@@ -103,7 +112,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         store: &store,
         inputs: &files.inputs,
         project: &project.root,
-        work: lease.path().join("work"),
+        work: lease.path().join(WORK),
         environment: &environment,
         secrets: ready.secrets,
         sandbox: how.sandbox,
@@ -113,7 +122,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let scheduler = Scheduler::new(plan, ready.facts, options);
     let ended = LocalRun::new(around, scheduler, writer, view).run(jobs, how.deadline)?;
     rustix::process::umask(umask);
-    let end = End { session, project: &project, store: &store, asked, files: &files, note, exports, began };
+    let end = End { project: &project, store: &store, wanted, files: &files, note, exports, began };
     end.finish(ended, lease, dirty)
 }
 
@@ -122,6 +131,8 @@ struct Ready {
     facts: Facts,
     realisations: BTreeMap<String, Realisation>,
     secrets: Secrets,
+    /// The text of the lock.
+    lock: Vec<u8>,
     /// The files that say what environments hold: what they say is in the lock, but they may have changed since.
     requirements: Vec<(String, Artifact)>,
 }
@@ -148,6 +159,15 @@ fn make_ready(
     let of = lock::Project { root: &project.root, spec: &project.source, workflow: &project.workflow, store };
     let mode = if how.locked { Mode::Frozen } else { Mode::Complete };
     let lock = lock::ensure(of, &wanted, mode, &|update| progress.update(update))?;
+    // At once: what follows may take minutes, and what is written meanwhile is not what this run saw.
+    let lock_text = lock_text(&project.root);
+    let mut requirements = Vec::new();
+    for path in lock::requirements_files(of, &wanted.environments)? {
+        let path = path.to_string_lossy().into_owned();
+        // One outside the project has no digest here: `Note::inputs` then never holds.
+        let artifact = files.inputs.digest(&path).unwrap_or(UNKNOWN);
+        requirements.push((path, artifact));
+    }
     for (url, input) in &wanted.urls {
         if let Some(locked) = lock.urls.get(*url) {
             lock::fetch(store, &project.source, (url, input.span), locked, &|update| progress.update(update))?;
@@ -163,39 +183,36 @@ fn make_ready(
             environment::realise(&realisations[&name], &project.root, store.root(), &|update| progress.update(update))?;
         }
     }
-    let mut requirements = Vec::new();
-    for path in lock::requirements_files(of, &wanted.environments)? {
-        let path = path.to_string_lossy().into_owned();
-        // One outside the project has no digest here: `Note::inputs` then never holds.
-        let artifact = files.inputs.digest(&path).unwrap_or(UNKNOWN);
-        requirements.push((path, artifact));
-    }
-    Ok(Ready { facts, realisations, secrets, requirements })
+    Ok(Ready { facts, realisations, secrets, lock: lock_text, requirements })
 }
 
 fn reuse_key<'a>(session: &'a Session, root: &Path, source: &Source, asked: &'a Asked) -> reuse::Asked<'a> {
     let text = |path: PathBuf| std::fs::read(path).unwrap_or_default();
-    let params = asked.params.iter().map(|param| param.clone().into_bytes());
-    let files = asked.params_files.iter().map(|(_, text)| text.clone().into_bytes());
+    let file = |(path, text): &(PathBuf, String)| format!("{}\0{text}", path.display()).into_bytes();
     reuse::Asked {
         spec: Digest::of(source.text.as_bytes()),
-        lock: text(root.join(lock::FILE_NAME)),
+        lock: lock_text(root),
         contexts: [Some(root.join(session::LOCAL)), self::session::user_config()]
             .into_iter()
             .flatten()
             .map(text)
             .collect(),
-        params: params.chain(files).collect(),
+        params: asked.params.iter().map(|param| param.clone().into_bytes()).collect(),
+        params_files: asked.params_files.iter().map(file).collect(),
         targets: &asked.targets,
         context: session.context_name(),
     }
+}
+
+fn lock_text(root: &Path) -> Vec<u8> {
+    std::fs::read(root.join(lock::FILE_NAME)).unwrap_or_default()
 }
 
 fn meta(project: &Project, context: &Context, asked: &Asked, plan: &Plan, started: u64) -> RunMeta {
     RunMeta {
         id: String::new(),
         started,
-        argv: std::env::args().collect(),
+        argv: argv(),
         params: plan.params.clone(),
         targets: asked.targets.clone(),
         context: context.name.clone(),
@@ -204,6 +221,11 @@ fn meta(project: &Project, context: &Context, asked: &Asked, plan: &Plan, starte
         mlctl: env!("CARGO_PKG_VERSION").to_owned(),
         reused: None,
     }
+}
+
+/// The command line. A name of a directory may be any bytes.
+fn argv() -> Vec<String> {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
 }
 
 /// Records that all is as an earlier run made it.
@@ -217,7 +239,7 @@ fn nothing_to_do(
 ) -> Result<(Outcome, Run), CommandError> {
     let meta = RunMeta {
         started: began.0,
-        argv: std::env::args().collect(),
+        argv: argv(),
         targets: asked.targets.clone(),
         commit: git::head(root),
         reused: Some(base.id().to_owned()),
@@ -240,10 +262,9 @@ fn nothing_to_do(
 
 /// What the end of a run needs to know.
 struct End<'a> {
-    session: &'a Session,
     project: &'a Project,
     store: &'a Arc<Store>,
-    asked: &'a Asked,
+    wanted: reuse::Asked<'a>,
     files: &'a Files,
     note: Note,
     exports: Vec<export::Export>,
@@ -259,9 +280,9 @@ impl End<'_> {
         dirty: git::Dirty,
     ) -> Result<(Outcome, Run), CommandError> {
         let local::Ended { outcome, scheduler, writer, view } = ended;
-        // Slots are many small files: the next gc removes what a failure here leaves.
-        let _ = mlctl_exec::store::remove_tree(lease.path());
-        drop(lease);
+        // Before there is anything new in the project.
+        let dirty = dirty.join();
+        let kept = keep_partial(&lease, writer.dir());
         let exported = match outcome {
             Outcome::Succeeded => self.export(&scheduler),
             _ => Ok(()),
@@ -277,16 +298,18 @@ impl End<'_> {
             |artifact| self.store.object_path(artifact),
         );
         let id = writer.id().to_owned();
-        let ended = writer.finish(outcome, now(), dirty.join(), highlights)?;
+        let ended = writer.finish(outcome, now(), dirty, highlights)?;
         view.finish(&ended, millis(self.began.1))?;
         if outcome == Outcome::Succeeded && exported.is_ok() && is_reusable(&scheduler) {
             let inputs = scheduler.facts().files.iter();
             self.note.inputs.extend(inputs.filter_map(|(path, found)| Some((path.clone(), *found.as_ref().ok()?))));
-            let asked = reuse_key(self.session, &self.project.root, &self.project.source, self.asked);
             let results = scheduler.instances().filter_map(|instance| instance.result().map(AsRef::as_ref));
-            Notes::of(&self.project.root).write(&asked, &self.note, results, self.store);
+            Notes::of(&self.project.root).write(&self.wanted, &self.note, results, self.store);
         }
         self.files.save();
+        // Until here gc took nothing of this run. Slots are many small files: it removes what a failure leaves.
+        let _ = mlctl_exec::store::remove_tree(&if kept { lease.path().join(WORK) } else { lease.path().to_owned() });
+        drop(lease);
         if self.began.1.elapsed() > WORTH_A_SYNC {
             // What is not synced is rehashed after a power loss: no reason to fail.
             let _ = self.store.sync();
@@ -303,6 +326,24 @@ impl End<'_> {
         }
         Ok(())
     }
+}
+
+/// Moves what failed attempts left of their outputs to the record. Where that is on another file system it stays in the
+/// store until the next gc, and the record has a link to it: tells whether it is so. On a disk that is nearly full, which
+/// it may be that filled it, nothing is kept.
+fn keep_partial(lease: &Lease, record: &Path) -> bool {
+    /// One part in so many of a disk must be free.
+    const FREE: u64 = 100;
+    let is_full = |disk: rustix::fs::StatVfs| {
+        disk.f_bavail.saturating_mul(FREE) < disk.f_blocks || disk.f_favail.saturating_mul(FREE) < disk.f_files
+    };
+    if rustix::fs::statvfs(lease.path()).is_ok_and(is_full) {
+        return false;
+    }
+    let (from, to) = (lease.path().join(local::PARTIAL), record.join(local::PARTIAL));
+    let moved = std::fs::rename(&from, &to);
+    let elsewhere = moved.is_err_and(|error| error.kind() == std::io::ErrorKind::CrossesDevices);
+    elsewhere && std::os::unix::fs::symlink(from, to).is_ok()
 }
 
 fn result_of(scheduler: &Scheduler, export: &export::Export) -> Option<Artifact> {

@@ -46,6 +46,16 @@ fn a_directory_may_have_any_name() {
 }
 
 #[test]
+fn in_argv_a_directory_may_have_any_name_too() {
+    let project = Project::empty();
+    let root = project.root().join(std::ffi::OsStr::from_bytes(b"not utf8 \xff"));
+    fs::create_dir_all(&root).unwrap();
+    fs::write(root.join("mlctl.toml"), SPEC).unwrap();
+    let run = || -> Ended { project.command(mlctl()).arg("-C").arg(&root).arg("run").output().unwrap().into() };
+    says(&run(), 0, &["b: succeeded"]);
+}
+
+#[test]
 fn without_variables_and_streams() {
     let project = Project::new(SPEC);
     let bare = |shell: &str| -> Ended {

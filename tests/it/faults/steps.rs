@@ -60,6 +60,23 @@ fn rude_steps_fail_alone_and_say_why() {
 }
 
 #[test]
+fn what_a_failed_step_left_stays_with_the_record() {
+    let project = Project::new(
+        r#"
+[project]
+name = "half"
+[steps.half]
+script = "mkdir $MLCTL_OUTPUT_X; echo half > $MLCTL_OUTPUT_X/f; chmod 555 $MLCTL_OUTPUT_X; exit 1"
+outputs.x = {}
+"#,
+    );
+    assert_eq!(project.run(&["run", "-q"]).code, 1);
+    let run = project.json(&["status"])["run"].as_str().unwrap().to_owned();
+    let left = project.root().join(".mlctl/runs").join(run).join("partial/half.1/x/f");
+    assert_eq!(fs::read_to_string(left).unwrap(), "half\n");
+}
+
+#[test]
 fn a_device_is_no_output() {
     if !is_root() {
         return skip("only root makes devices");

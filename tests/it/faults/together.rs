@@ -146,3 +146,49 @@ fn a_run_whose_record_is_deleted_says_so_and_loses_no_result() {
     let (_, instances) = statuses(&project, "@latest");
     assert_eq!(instances[0], ("wait".to_owned(), "cached".to_owned()));
 }
+
+/// A step that makes something else each time, and one that copies it.
+const CHANGING: &str = r#"
+[project]
+name = "changing"
+[steps.a]
+script = "head -c 32 /dev/urandom | od -An -tx1 > $MLCTL_OUTPUT_X"
+outputs.x = {}
+[steps.b]
+inputs.x = "a.x"
+command = ["cp", "{{ inputs.x }}", "{{ outputs.y }}"]
+outputs.y = {}
+"#;
+
+#[test]
+fn after_a_forced_run_of_a_part_the_whole_is_not_as_it_was() {
+    let project = Project::new(CHANGING);
+    // Until the stamps are old enough to be trusted.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    project.ok(&["run", "-q"]);
+    assert!(project.ok(&["run"]).contains("nothing to do"));
+    project.ok(&["run", "-q", "a", "--force", "a"]);
+    project.ok(&["run", "-q"]);
+    assert_eq!(output(&project, "a.x"), output(&project, "b.y"));
+    let (_, instances) = statuses(&project, "@latest");
+    assert_eq!(instances, [("a".into(), "cached".into()), ("b".into(), "succeeded".into())]);
+}
+
+#[test]
+fn a_lost_index_loses_no_run() {
+    let project = Project::new(CHANGING);
+    project.ok(&["run", "-q"]);
+    fs::remove_file(project.root().join(".mlctl/runs/index")).unwrap();
+    assert_eq!(project.json(&["runs"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_a_killed_export_left_is_no_source() {
+    let project = Project::new(CHANGING);
+    project.ok(&["run", "-q"]);
+    project.write(".mlctl-new-1", "half of a model");
+    project.write(".mlctl-old-1/model", "the one before");
+    project.ok(&["run", "-q"]);
+    let (_, instances) = statuses(&project, "@latest");
+    assert!(instances.iter().all(|(_, status)| status == "cached"), "{instances:?}");
+}
