@@ -150,7 +150,12 @@ impl<'a> LocalRun<'a> {
         while let Some((ix, attempt)) = self.next(finished.take()) {
             let result = self.prepare(ix, attempt).and_then(|(task, place, cancel)| {
                 let mut started = || self.tell(Input::Started { ix, attempt });
-                self.around.executor.run(&task, &place, cancel, &mut started).result
+                let result = self.around.executor.run(&task, &place, cancel, &mut started).result;
+                if task.checkpoint && result.is_ok() {
+                    // What it was for is done. What cannot be removed only costs space.
+                    let _ = mlctl_exec::store::remove_tree(&place.checkpoint);
+                }
+                result
             });
             finished = Some(Input::Finished { ix, attempt, result });
         }
