@@ -332,10 +332,13 @@ impl End<'_> {
 /// store until the next gc, and the record has a link to it: tells whether it is so. On a disk that is nearly full, which
 /// it may be that filled it, nothing is kept.
 fn keep_partial(lease: &Lease, record: &Path) -> bool {
-    /// One part in so many of a disk must be free.
-    const FREE: u64 = 100;
+    // A hundredth of it must be free, but of a large disk no more than this.
+    const BYTES: u64 = 1 << 30;
+    const FILES: u64 = 10_000;
     let is_full = |disk: rustix::fs::StatVfs| {
-        disk.f_bavail.saturating_mul(FREE) < disk.f_blocks || disk.f_favail.saturating_mul(FREE) < disk.f_files
+        let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        bytes < BYTES.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 100)
+            || disk.f_favail < FILES.min(disk.f_files / 100)
     };
     if rustix::fs::statvfs(lease.path()).is_ok_and(is_full) {
         return false;

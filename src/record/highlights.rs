@@ -19,7 +19,7 @@ pub(crate) struct Highlights {
     /// `step.output`, and the value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) values: Vec<(String, Value)>,
-    /// `step.output.key`, and the number or text.
+    /// `step.output.key`, and the number or boolean.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) metrics: Vec<(String, serde_json::Value)>,
     /// `step.output`, and where it is in the project.
@@ -68,7 +68,7 @@ impl Highlights {
     }
 }
 
-/// The scalars of a metrics file: of JSONL those of its last line.
+/// The numbers and booleans of a metrics file: of JSONL those of its last line.
 pub(crate) fn metrics(name: &str, artifact: &Artifact, path: &Path) -> Vec<(String, serde_json::Value)> {
     if artifact.kind == ArtifactKind::Directory || artifact.size > LARGEST {
         return Vec::new();
@@ -88,7 +88,8 @@ fn flatten(name: &str, json: serde_json::Value, scalars: &mut Vec<(String, serde
                 flatten(&format!("{name}.{key}"), value, scalars);
             }
         }
-        serde_json::Value::Array(_) | serde_json::Value::Null => {}
+        // Metrics are numbers; a text could be anything, a secret even, and this goes into the record.
+        serde_json::Value::Array(_) | serde_json::Value::Null | serde_json::Value::String(_) => {}
         scalar => scalars.push((name.to_owned(), scalar)),
     }
 }
@@ -107,9 +108,9 @@ mod tests {
 
     #[test]
     fn scalars_of_json_and_of_the_last_line_of_jsonl() {
-        let expected = vec![("s.m.a".to_owned(), 1.into()), ("s.m.b.c".to_owned(), "x".into())];
-        assert_eq!(of(r#"{"a": 1, "b": {"c": "x", "curve": [1, 2]}}"#), expected);
-        assert_eq!(of("{\"step\": 1}\n{\"a\": 1, \"b\": {\"c\": \"x\"}}\n\n"), expected);
+        let expected = vec![("s.m.a".to_owned(), 1.into()), ("s.m.b.c".to_owned(), true.into())];
+        assert_eq!(of(r#"{"a": 1, "b": {"c": true, "note": "x", "curve": [1, 2]}}"#), expected);
+        assert_eq!(of("{\"step\": 1}\n{\"a\": 1, \"b\": {\"c\": true}}\n\n"), expected);
         assert_eq!(of("not json"), []);
     }
 }

@@ -4,7 +4,7 @@
 //! - what `.gitignore` and `.mlctlignore` name, in any directory; in a git repository also the `.gitignore` files above
 //!   the project, up to the repository's root. What only one machine ignores (`.git/info/exclude`, the user's global
 //!   file) is not asked: the same commit must give the same digest everywhere;
-//! - `.git` and `.mlctl` in any directory, `.mlctlignore` in any directory, and `mlctl.toml`, `mlctl.local.toml` and
+//! - `.git`, `.mlctl`, `.gitignore` and `.mlctlignore` in any directory, and `mlctl.toml`, `mlctl.local.toml` and
 //!   `mlctl.lock` in the root: what of those matters for a step is in its key already;
 //! - empty directories, which git does not keep either;
 //! - for a step, what lies outside its `sources` globs, and declared inputs, outputs and exports.

@@ -71,7 +71,7 @@ pub(super) fn walk(root: &Path) -> Result<Vec<Found>, StoreError> {
 /// What mlctl and git keep in the project for themselves.
 fn is_ours(entry: &DirEntry) -> bool {
     let name = entry.file_name();
-    let anywhere = [".git", ".mlctl", ".mlctlignore"].map(OsStr::new);
+    let anywhere = [".git", ".gitignore", ".mlctl", ".mlctlignore"].map(OsStr::new);
     // Exports on their way, which a killed run left.
     let staged = [b".mlctl-new-", b".mlctl-old-"];
     let in_root = ["mlctl.toml", "mlctl.local.toml", "mlctl.lock"].map(OsStr::new);

@@ -72,11 +72,8 @@ fn what_is_a_source() {
         (".mlctlignore", "gen/\n"),
     ]);
     fs::create_dir(project.root().join("empty")).unwrap();
-    assert_eq!(
-        project.paths(None, &[]),
-        [".env", ".gitignore", "src", "src/a.py", "sub", "sub/mlctl.toml", "train.py"]
-    );
-    assert_eq!(project.paths(None, &["src/", "train.py"]), [".env", ".gitignore", "sub", "sub/mlctl.toml"]);
+    assert_eq!(project.paths(None, &[]), [".env", "src", "src/a.py", "sub", "sub/mlctl.toml", "train.py"]);
+    assert_eq!(project.paths(None, &["src/", "train.py"]), [".env", "sub", "sub/mlctl.toml"]);
     assert_eq!(project.paths(Some(&["src"]), &[]), ["src", "src/a.py"]);
     assert_eq!(project.paths(Some(&["./src/"]), &["src/a.py"]), [""; 0]);
     assert_eq!(project.paths(Some(&["*.py"]), &[]), ["train.py"]);
