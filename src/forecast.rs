@@ -1,6 +1,6 @@
 //! What a run would do now: the plan against the store.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mlctl_core::action::{ActionResult, Artifact};
@@ -8,14 +8,13 @@ use mlctl_core::digest::Digest;
 use mlctl_core::forecast::{Forecast, Known, Outlook, forecast};
 use mlctl_core::plan::Plan;
 use mlctl_core::scheduler::Facts;
-use mlctl_core::workflow::StepIx;
-use mlctl_exec::sources::{Inputs, SourceTree};
+use mlctl_exec::sources::Inputs;
 use mlctl_exec::store::Store;
 
 use crate::environment;
 use crate::error::CommandError;
 use crate::lock::{self, Lock, Mode, Wanted};
-use crate::prepare::{self, Asked, Files};
+use crate::prepare::{self, Asked, Files, Trees};
 use crate::session::{self, Session};
 
 /// What is stored here.
@@ -24,6 +23,8 @@ pub(crate) struct Stored<'a> {
     pub(crate) store: &'a Store,
     /// The project's files.
     pub(crate) inputs: &'a Inputs,
+    /// Whether what is asked for of the project's files goes into the store.
+    pub(crate) keeps: bool,
 }
 
 impl Known for Stored<'_> {
@@ -41,15 +42,13 @@ impl Known for Stored<'_> {
     }
 
     fn file(&mut self, path: &str) -> Result<Artifact, String> {
-        self.inputs.digest(path).map_err(|error| error.to_string())
+        let found = if self.keeps { self.inputs.put(path, self.store) } else { self.inputs.digest(path) };
+        found.map_err(|error| error.to_string())
     }
 }
 
-/// The sources of steps.
-pub(crate) type Trees = HashMap<StepIx, Arc<SourceTree>>;
-
-/// What a run would do now, and the sources it would use. Writes nothing but caches, reaches no network: an environment that is not locked yet has no
-/// realisation, and its steps no key. `locked` makes that an error.
+/// What a run would do now, and the sources it would use. Writes nothing but caches, reaches no network: an environment
+/// that is not locked yet has no realisation, and its steps no key. `locked` makes that an error.
 pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<(Forecast, Trees), CommandError> {
     let project = session.project()?;
     session.ui.warnings(&project.source, &project.warnings);
@@ -76,7 +75,7 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<(Fore
     let names = wanted.environments.iter().copied().filter(is_current);
     let realisations = environment::realisations(&project.workflow, &project.source, &lock, names)?;
     let facts = prepare::facts((&project, &context, &plan), &trees, &realisations, inputs, &lock)?;
-    Ok((forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs }), trees))
+    Ok((forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs, keeps: false }), trees))
 }
 
 /// The environments in which something would run now: only these must be ready.

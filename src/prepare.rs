@@ -196,12 +196,11 @@ pub(crate) fn steps(plan: &Plan) -> impl Iterator<Item = &Step> {
 /// A step's `sources`, and those of its outputs' places where there is something.
 type Wishes<'a> = (Option<&'a [String]>, Vec<&'a str>);
 
+/// The source trees of steps.
+pub(crate) type Trees = HashMap<StepIx, Arc<SourceTree>>;
+
 /// The source tree of every step that the plan needs.
-pub(crate) fn sources(
-    project: &Project,
-    plan: &Plan,
-    files: &Files,
-) -> Result<HashMap<StepIx, Arc<SourceTree>>, CommandError> {
+pub(crate) fn sources(project: &Project, plan: &Plan, files: &Files) -> Result<Trees, CommandError> {
     let everywhere = excluded(plan, files);
     let mut trees = HashMap::new();
     // Thousands of steps mostly have few different trees.
@@ -243,7 +242,7 @@ pub(crate) fn sources(
 }
 
 /// Globs of `sources` that match nothing: mostly a slip of the pen.
-pub(crate) fn unmatched_sources(plan: &Plan, trees: &HashMap<StepIx, Arc<SourceTree>>) -> Vec<Diag> {
+pub(crate) fn unmatched_sources(plan: &Plan, trees: &Trees) -> Vec<Diag> {
     let of_step = |ix: StepIx| {
         let step = plan.step(ix);
         trees.get(&ix).into_iter().flat_map(|tree| &tree.unmatched).map(move |glob| {
@@ -297,7 +296,7 @@ pub(crate) fn inputs(
 /// Puts the facts together.
 pub(crate) fn facts(
     (project, context, plan): (&Project, &Context, &Plan),
-    trees: &HashMap<StepIx, Arc<SourceTree>>,
+    trees: &Trees,
     realisations: &BTreeMap<String, Realisation>,
     files: HashMap<String, Result<Artifact, String>>,
     lock: &Lock,

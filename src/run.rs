@@ -36,9 +36,6 @@ const WORTH_A_SYNC: Duration = Duration::from_secs(10);
 /// The directory of a run's slots in the store.
 const WORK: &str = "work";
 
-/// Each has a thread.
-const MOST_JOBS: usize = 1000;
-
 /// No file has it.
 const UNKNOWN: Artifact = Artifact { kind: ArtifactKind::Directory, digest: Digest::from_bytes([0; 32]), size: 0 };
 
@@ -95,7 +92,8 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let exports = export::of(&plan);
     let sources = files.snapshot.fingerprint(&export::paths(&exports));
     let note = Note { run: writer.id().to_owned(), sources, inputs: ready.requirements, exports: Vec::new() };
-    let jobs = how.jobs.or(context.merged.parallelism).map_or_else(machine::cpus, |jobs| jobs as usize).min(MOST_JOBS);
+    let jobs =
+        how.jobs.or(context.merged.parallelism).map_or_else(machine::cpus, |jobs| jobs as usize).min(local::MOST_JOBS);
     let capacity = machine::capacity();
     let options = Options { run: writer.id().to_owned(), jobs, capacity, fail_fast: how.fail_fast };
     if how.sandbox && !mlctl_exec::sandbox::is_available() {
@@ -178,7 +176,7 @@ fn make_ready(
     let facts = prepare::facts((project, context, plan), &trees, &realisations, inputs, &lock)?;
     // Nothing is installed for results that are there.
     if !realisations.is_empty() {
-        let mut stored = forecast::Stored { store, inputs: &files.inputs };
+        let mut stored = forecast::Stored { store, inputs: &files.inputs, keeps: false };
         for name in forecast::environments_that_run(plan, &facts, &mut stored) {
             environment::realise(&realisations[&name], &project.root, store.root(), &|update| progress.update(update))?;
         }

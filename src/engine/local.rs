@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mlctl_core::action::{StepFailure, Task};
 use mlctl_core::digest::Digest;
 use mlctl_core::event::{Outcome, Reason, Recorded};
+use mlctl_core::forecast::answer;
 use mlctl_core::graph::InstanceIx;
 use mlctl_core::scheduler::{Command, Input, Scheduler};
 use mlctl_core::workflow::Step;
@@ -22,6 +23,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::gpus::{self, Gpus};
 use crate::config::secret::Secrets;
 use crate::error::CommandError;
+use crate::forecast::Stored;
 use crate::platform::machine;
 use crate::record::RunWriter;
 use crate::ui::run_view::RunView;
@@ -32,7 +34,7 @@ pub(crate) const PARTIAL: &str = "partial";
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(10);
 /// So many threads at most: each runs one program at a time.
-const MOST_JOBS: usize = 1024;
+pub(crate) const MOST_JOBS: usize = 1000;
 /// Whoever asks for the end within this time after the first request said the same thing twice (`mlctl cancel` leaves
 /// a note and sends a signal; `timeout` signals the process and its group); later it means: at once.
 const SAME_REQUEST: Duration = Duration::from_millis(500);
@@ -114,7 +116,7 @@ impl<'a> LocalRun<'a> {
         Self { around, shared: Mutex::new(shared), work: Condvar::new(), news: Condvar::new() }
     }
 
-    /// Runs it to its end, `jobs` instances at a time. It is cancelled when it takes longer than `deadline`.
+    /// Runs it to its end, `jobs` instances at a time, each on a thread: at most [`MOST_JOBS`]. It is cancelled when it takes longer than `deadline`.
     pub(crate) fn run(self, jobs: usize, deadline: Option<Duration>) -> Result<Ended<'a>, CommandError> {
         // Under `nohup` the terminal may go.
         let hangup = (!machine::ignores(SIGHUP)).then_some(SIGHUP);
@@ -125,7 +127,7 @@ impl<'a> LocalRun<'a> {
         std::thread::scope(|scope| {
             // Where the system allows no more threads, so many must do.
             let start = |_| std::thread::Builder::new().spawn_scoped(scope, || self.work()).is_ok();
-            if (0..jobs.min(MOST_JOBS)).take_while(|job| start(*job)).count() == 0 {
+            if (0..jobs).take_while(|job| start(*job)).count() == 0 {
                 let error =
                     CommandError::missing("cannot start a thread").hint("close other programs, or raise `ulimit -u`");
                 self.lock().broken = Some(error);
@@ -319,27 +321,11 @@ impl<'a> LocalRun<'a> {
 
     /// Does what the scheduler asks for; what is answered at once is returned.
     fn carry_out(&self, shared: &mut Shared<'_>, command: Command) -> Option<Input> {
+        let mut stored = Stored { store: self.around.store, inputs: self.around.inputs, keeps: true };
+        if let Some(input) = answer(&command, &mut stored) {
+            return Some(input);
+        }
         match command {
-            Command::LookUp { ix, key } => {
-                let result = self.around.store.lookup(&key).map(|entry| entry.result);
-                return Some(Input::LookedUp { ix, result });
-            }
-            Command::ListEntries { artifact } => {
-                let entries = self
-                    .around
-                    .store
-                    .manifest(&artifact.digest)
-                    .map(|manifest| manifest.names().into_iter().map(str::to_owned).collect());
-                return Some(Input::Entries { artifact, entries: entries.map_err(|error| error.to_string()) });
-            }
-            Command::ResolveEntry { artifact, entry } => {
-                let result = self.around.store.sub(&artifact, &entry).map_err(|error| error.to_string());
-                return Some(Input::EntryResolved { artifact, entry, result });
-            }
-            Command::Digest { path } => {
-                let result = self.around.inputs.put(&path, self.around.store).map_err(|error| error.to_string());
-                return Some(Input::Digested { path, result });
-            }
             Command::Launch { ix, attempt } => shared.launches.push_back((ix, attempt)),
             Command::RetryAfter { ix, delay } => {
                 shared.timers.push(Reverse((Instant::now() + delay, ix)));
@@ -348,6 +334,10 @@ impl<'a> LocalRun<'a> {
             Command::Kill { ix } => self.cancel_of(shared.scheduler.instance(ix).step()).cancel(),
             Command::Record(event) => shared.record(&Recorded { at: now(), event }),
             Command::Done(outcome) => shared.outcome = Some(outcome),
+            Command::LookUp { .. }
+            | Command::ListEntries { .. }
+            | Command::ResolveEntry { .. }
+            | Command::Digest { .. } => {}
         }
         None
     }

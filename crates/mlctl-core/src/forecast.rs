@@ -97,7 +97,7 @@ pub fn forecast(plan: Plan, facts: Facts, known: &mut dyn Known) -> Forecast {
     scheduler.step(Input::Begin, &mut commands);
     loop {
         for command in std::mem::take(&mut commands) {
-            if let Some(answer) = answer(command, known) {
+            if let Some(answer) = answer(&command, known) {
                 scheduler.step(answer, &mut commands);
             }
         }
@@ -115,18 +115,18 @@ pub fn forecast(plan: Plan, facts: Facts, known: &mut dyn Known) -> Forecast {
     forecast
 }
 
-fn answer(command: Command, known: &mut dyn Known) -> Option<Input> {
+/// Answers a command that only asks what is known; `None`: it asks for something to be done.
+pub fn answer(command: &Command, known: &mut dyn Known) -> Option<Input> {
     match command {
-        Command::LookUp { ix, key } => Some(Input::LookedUp { ix, result: known.result(&key) }),
-        Command::ListEntries { artifact } => Some(Input::Entries { artifact, entries: known.entries(&artifact) }),
+        Command::LookUp { ix, key } => Some(Input::LookedUp { ix: *ix, result: known.result(key) }),
+        Command::ListEntries { artifact } => {
+            Some(Input::Entries { artifact: *artifact, entries: known.entries(artifact) })
+        }
         Command::ResolveEntry { artifact, entry } => {
-            let result = known.entry(&artifact, &entry);
-            Some(Input::EntryResolved { artifact, entry, result })
+            let result = known.entry(artifact, entry);
+            Some(Input::EntryResolved { artifact: *artifact, entry: entry.clone(), result })
         }
-        Command::Digest { path } => {
-            let result = known.file(&path);
-            Some(Input::Digested { path, result })
-        }
+        Command::Digest { path } => Some(Input::Digested { path: path.clone(), result: known.file(path) }),
         Command::Launch { .. }
         | Command::RetryAfter { .. }
         | Command::Kill { .. }
