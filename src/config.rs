@@ -123,13 +123,17 @@ fn merge(base: &mut ContextLayer, over: &ContextLayer) {
         service_account,
         image_pull_secrets,
         pods,
+        workers,
+        chains,
         parallelism,
+        pod_security,
         ca,
         settings,
         secrets,
         labels,
         annotations,
         node_selector,
+        tolerations,
         steps,
     } = over;
     put(&mut base.engine, engine);
@@ -141,13 +145,17 @@ fn merge(base: &mut ContextLayer, over: &ContextLayer) {
     put(&mut base.service_account, service_account);
     put(&mut base.image_pull_secrets, image_pull_secrets);
     put(&mut base.pods, pods);
+    put(&mut base.workers, workers);
+    put(&mut base.chains, chains);
     put(&mut base.parallelism, parallelism);
+    put(&mut base.pod_security, pod_security);
     put(&mut base.ca, ca);
     put_all(&mut base.settings, settings);
     put_all(&mut base.secrets, secrets);
     put_all(&mut base.labels, labels);
     put_all(&mut base.annotations, annotations);
     put_all(&mut base.node_selector, node_selector);
+    put_list(&mut base.tolerations, tolerations);
     for (step, placement) in steps {
         merge_placement(base.steps.entry(step.clone()).or_default(), placement);
     }
@@ -161,13 +169,17 @@ fn merge_placement(base: &mut StepPlacement, over: &StepPlacement) {
     put(&mut base.resources.disk, &resources.disk);
     put(&mut base.resources.shm, &resources.shm);
     put_all(&mut base.node_selector, node_selector);
-    if !tolerations.is_empty() {
-        base.tolerations.clone_from(tolerations);
-    }
+    put_list(&mut base.tolerations, tolerations);
 }
 
 fn put<T: Clone>(base: &mut Option<T>, over: &Option<T>) {
     if over.is_some() {
+        base.clone_from(over);
+    }
+}
+
+fn put_list<T: Clone>(base: &mut Vec<T>, over: &Vec<T>) {
+    if !over.is_empty() {
         base.clone_from(over);
     }
 }
@@ -194,7 +206,10 @@ fn entries(layer: &ContextLayer) -> Vec<(String, Value)> {
     add("service-account", json!(layer.service_account));
     add("image-pull-secrets", json!(layer.image_pull_secrets));
     add("pods", json!(layer.pods));
+    add("workers", json!(layer.workers));
+    add("chains", json!(layer.chains));
     add("parallelism", json!(layer.parallelism));
+    add("pod-security", json!(layer.pod_security));
     add("ca", json!(layer.ca));
     for (table, values) in [
         ("settings", &layer.settings),
@@ -206,6 +221,7 @@ fn entries(layer: &ContextLayer) -> Vec<(String, Value)> {
             add(&format!("{table}.{key}"), json!(value));
         }
     }
+    add("tolerations", json!((!layer.tolerations.is_empty()).then_some(&layer.tolerations)));
     for (name, from) in &layer.secrets {
         add(&format!("secrets.{name}"), secret_source(from));
     }

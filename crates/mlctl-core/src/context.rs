@@ -21,6 +21,16 @@ pub enum EngineKind {
     Argo,
 }
 
+/// A Pod Security Standard of Kubernetes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodSecurity {
+    /// The user of the image, and its capabilities.
+    Baseline,
+    /// A user without rights.
+    Restricted,
+}
+
 /// `[contexts.NAME]` of one file: what is absent is left to the layers below.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ContextLayer {
@@ -42,8 +52,14 @@ pub struct ContextLayer {
     pub image_pull_secrets: Option<Vec<String>>,
     /// `pods`: units of one fan-out at a time.
     pub pods: Option<u32>,
+    /// `workers`: whether the pods of a fan-out take turns at its instances; else each instance has a pod.
+    pub workers: Option<bool>,
+    /// `chains`: whether a linear chain of steps is one pod; else each step has its own.
+    pub chains: Option<bool>,
     /// `parallelism`: instances at a time.
     pub parallelism: Option<u32>,
+    /// `pod-security`: which of Kubernetes's Pod Security Standards the pods keep.
+    pub pod_security: Option<PodSecurity>,
     /// `ca`: a PEM file with a company's certificate authorities.
     pub ca: Option<String>,
     /// `settings.NAME = "value"`
@@ -56,6 +72,8 @@ pub struct ContextLayer {
     pub annotations: BTreeMap<String, String>,
     /// `node-selector` for every step.
     pub node_selector: BTreeMap<String, String>,
+    /// `tolerations` for every step, as Kubernetes writes them.
+    pub tolerations: Vec<serde_json::Value>,
     /// `[contexts.NAME.steps.STEP]`
     pub steps: BTreeMap<String, StepPlacement>,
 }
@@ -94,6 +112,6 @@ pub struct StepPlacement {
     pub resources: Resources,
     /// `node-selector`
     pub node_selector: BTreeMap<String, String>,
-    /// `tolerations`, as Kubernetes writes them.
+    /// `tolerations`, besides those for every step.
     pub tolerations: Vec<serde_json::Value>,
 }

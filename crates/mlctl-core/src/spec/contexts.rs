@@ -10,7 +10,7 @@ use super::reader::{Field, Reader, Text};
 use super::sections::owned;
 use super::words::{list, quote};
 use super::{Level, convert, keys};
-use crate::context::{ContextLayer, EngineKind, SecretFrom, StepPlacement, StoreLocation};
+use crate::context::{ContextLayer, EngineKind, PodSecurity, SecretFrom, StepPlacement, StoreLocation};
 use crate::diag::{Diag, Span};
 
 /// A step that a context speaks of, and where: whether it exists is known later.
@@ -45,13 +45,17 @@ fn context<'t>(reader: &mut Reader<'t>, table: Field<'t>, level: Level, mentione
             "service-account" => context.service_account = filled(reader, field),
             "image-pull-secrets" => context.image_pull_secrets = reader.distinct(field).map(|texts| owned(Some(texts))),
             "pods" => context.pods = reader.whole_number(field, 1),
+            "workers" => context.workers = reader.bool(field),
+            "chains" => context.chains = reader.bool(field),
             "parallelism" => context.parallelism = reader.whole_number(field, 1),
+            "pod-security" => context.pod_security = reader.choice(field, keys::POD_SECURITY).map(pod_security),
             "ca" => context.ca = filled(reader, field),
             "settings" => context.settings = variables(reader, field),
             "secrets" => context.secrets = secrets(reader, field, level),
             "labels" => context.labels = texts(reader, field),
             "annotations" => context.annotations = texts(reader, field),
             "node-selector" => context.node_selector = texts(reader, field),
+            "tolerations" => context.tolerations = tolerations(reader, field),
             "steps" => {
                 for field in reader.names(field, "`steps`", "write `[contexts.NAME.steps.STEP]`").unwrap_or_default() {
                     mentioned.push(Text { text: field.name, span: field.name_span });
@@ -69,6 +73,13 @@ const fn engine(index: usize) -> EngineKind {
         0 => EngineKind::Process,
         1 => EngineKind::Docker,
         _ => EngineKind::Argo,
+    }
+}
+
+const fn pod_security(index: usize) -> PodSecurity {
+    match index {
+        0 => PodSecurity::Baseline,
+        _ => PodSecurity::Restricted,
     }
 }
 

@@ -57,6 +57,7 @@ const fn key(name: &'static str, shape: Shape, help: &'static str) -> Key {
 
 const TEXTS: Shape = Shape::List(&Shape::Text);
 const TEXT_MAP: Shape = Shape::Map(&Shape::Text);
+const TOLERATIONS: Shape = Shape::List(&Shape::Map(&Shape::Any));
 const NOT_YET: &str = "";
 
 /// The file itself.
@@ -303,13 +304,21 @@ pub(crate) static CONTEXT: Table = Table {
         key("service-account", Shape::Text, "The Kubernetes service account of the pods."),
         key("image-pull-secrets", TEXTS, "Kubernetes Secrets to pull images with."),
         key("pods", Shape::Count(1), "How many pods of one fan-out at a time."),
+        key(
+            "workers",
+            Shape::Bool,
+            "Whether the pods of a fan-out take turns at its instances; `false`: a pod for each instance.",
+        ),
+        key("chains", Shape::Bool, "Whether a linear chain of steps is one pod; `false`: a pod for each step."),
         key("parallelism", Shape::Count(1), "How many instances at a time."),
+        key("pod-security", Shape::Choice(POD_SECURITY), "The Pod Security Standard that the pods keep."),
         key("ca", Shape::Text, "A PEM file with a company's certificate authorities."),
         key("settings", TEXT_MAP, "Values of the settings that steps name."),
         key("secrets", Shape::Map(&Shape::Table(&SECRET)), "Where the secrets that steps name come from."),
         key("labels", TEXT_MAP, "Labels of the pods."),
         key("annotations", TEXT_MAP, "Annotations of the pods."),
         key("node-selector", TEXT_MAP, "Labels that the nodes must have."),
+        key("tolerations", TOLERATIONS, "Taints that every step tolerates, as Kubernetes writes them."),
         key("steps", Shape::Map(&Shape::Table(&PLACEMENT)), "Placement and size of single steps."),
     ],
 };
@@ -341,11 +350,7 @@ pub(crate) static PLACEMENT: Table = Table {
     keys: &[
         RESOURCES_KEY,
         key("node-selector", TEXT_MAP, "Labels that the nodes must have."),
-        key(
-            "tolerations",
-            Shape::List(&Shape::Map(&Shape::Any)),
-            "Taints that it tolerates, as Kubernetes writes them.",
-        ),
+        key("tolerations", TOLERATIONS, "Taints that it tolerates besides, as Kubernetes writes them."),
     ],
 };
 
@@ -393,3 +398,4 @@ pub(crate) const OUTPUT_KINDS: &[&str] = &["metrics", "plots", "model"];
 pub(crate) const SHELLS: &[&str] = &["sh", "bash"];
 pub(crate) const ENGINES: &[&str] = &["process", "docker", "argo"];
 pub(crate) const IMAGES: &[&str] = &["kind", "registry"];
+pub(crate) const POD_SECURITY: &[&str] = &["baseline", "restricted"];
