@@ -18,12 +18,13 @@ mod scaffold;
 mod session;
 mod ui;
 
-use mlctl_exec::warden;
+use mlctl_exec::{init, warden};
 
 fn main() -> std::process::ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == warden::ARGUMENT) {
-        return warden::main(&arguments.collect::<Vec<_>>());
+    match arguments.next() {
+        Some(first) if first == warden::ARGUMENT => warden::main(&arguments.collect::<Vec<_>>()),
+        Some(first) if first == init::ARGUMENT => init::main(),
+        _ => cli::main(),
     }
-    cli::main()
 }

@@ -46,17 +46,17 @@ impl Cancel {
     }
 
     /// Whether [`Cancel::force`] was called.
-    pub(crate) fn is_forced(&self) -> bool {
+    pub fn is_forced(&self) -> bool {
         self.0.forced.is_set()
     }
 
     /// Becomes ready (hung up) when cancelled.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.asked.read.as_fd()
     }
 
     /// Becomes ready (hung up) when forced.
-    pub(crate) fn forced_fd(&self) -> BorrowedFd<'_> {
+    pub fn forced_fd(&self) -> BorrowedFd<'_> {
         self.0.forced.read.as_fd()
     }
 }

@@ -18,9 +18,10 @@ use mlctl_core::action::{ActionResult, StepFailure, Task};
 use mlctl_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Bundle;
 use crate::cancel::Cancel;
 use crate::family::{Families, Family};
-use crate::logs::Log;
+use crate::logs::{Copier, Log};
 use crate::redact;
 use crate::sandbox::{self, Writable};
 use crate::slot::{Slot, Slots};
@@ -63,6 +64,42 @@ pub struct Place {
     pub grace: Duration,
     /// The digests of what went into the task's key: recorded with its result.
     pub components: BTreeMap<String, Digest>,
+}
+
+impl Place {
+    /// The directories outside the bundle in which `task` may write: what outlives its attempts.
+    pub fn kept(&self, task: &Task) -> Vec<PathBuf> {
+        let mut directories: Vec<PathBuf> = task.caches.iter().map(|name| self.caches.join(name)).collect();
+        directories.extend(task.checkpoint.then(|| self.checkpoint.clone()));
+        directories
+    }
+}
+
+/// A command that is ready to be run, and all there is to know about it. It holds secrets, so it is not `Debug`.
+pub struct Launch<'a> {
+    /// What to run.
+    pub argv: Vec<OsString>,
+    /// All variables; of a name that comes twice the last counts.
+    pub env: Vec<(OsString, OsString)>,
+    /// Whose command it is.
+    pub task: &'a Task,
+    /// Where it runs.
+    pub place: &'a Place,
+    /// Its directories: all are there.
+    pub bundle: &'a Bundle,
+    /// Ends it.
+    pub cancel: &'a Cancel,
+    /// Takes what it writes.
+    pub log: &'a mut Log,
+}
+
+/// How a [`Launch`] ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What is wrong, if the command did not end well.
+    pub result: Result<(), StepFailure>,
+    /// How long the command ran; 0 if it was not started.
+    pub time: Duration,
 }
 
 /// What came of an attempt.
@@ -111,9 +148,37 @@ impl Executor {
         self
     }
 
-    /// Runs `task`. `started` is called once its command runs. Blocks until the command and everything it started is
-    /// gone, and what it produced is stored.
+    /// Runs `task` as a process of this machine. `started` is called once its command runs. Blocks until the command
+    /// and everything it started is gone, and what it produced is stored.
     pub fn run(&self, task: &Task, place: &Place, cancel: &Cancel, started: &mut dyn FnMut()) -> Report {
+        self.attempt(task, place, cancel, |attempt, invocation, nonce| attempt.spawn(invocation, nonce, started))
+    }
+
+    /// Runs `task`, whose command somebody else runs: `launch` returns when the command and everything it started is
+    /// gone. All the rest is done here, as for [`Executor::run`].
+    pub fn run_by(
+        &self,
+        launch: impl FnOnce(Launch<'_>) -> Ended,
+        task: &Task,
+        place: &Place,
+        cancel: &Cancel,
+    ) -> Report {
+        self.attempt(task, place, cancel, |attempt, Invocation { argv, env }, _| {
+            let mut log = Log::at(&place.log, &place.secrets);
+            let ended = launch(Launch { argv, env, task, place, bundle: &attempt.slot.bundle, cancel, log: &mut log });
+            log.finish();
+            attempt.millis = millis(ended.time);
+            ended.result
+        })
+    }
+
+    fn attempt(
+        &self,
+        task: &Task,
+        place: &Place,
+        cancel: &Cancel,
+        exec: impl FnOnce(&mut Attempt<'_>, Invocation, String) -> Result<(), StepFailure>,
+    ) -> Report {
         if cancel.is_cancelled() {
             return Report { result: Err(StepFailure::Cancelled), millis: 0 };
         }
@@ -126,7 +191,7 @@ impl Executor {
         };
         let mut attempt =
             Attempt { executor: self, task, place, cancel, slot, millis: 0, dirty: false, confined: false };
-        let result = attempt.run(started);
+        let result = attempt.run(exec);
         let Attempt { slot, millis, dirty, confined, .. } = attempt;
         if dirty || result.is_err() {
             self.slots.discard(slot);
@@ -152,14 +217,17 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn run(&mut self, started: &mut dyn FnMut()) -> Result<Arc<ActionResult>, StepFailure> {
+    fn run(
+        &mut self,
+        exec: impl FnOnce(&mut Self, Invocation, String) -> Result<(), StepFailure>,
+    ) -> Result<Arc<ActionResult>, StepFailure> {
         let Self { executor, task, place, .. } = *self;
         let number = executor.attempts.fetch_add(1, Ordering::Relaxed);
         let nonce = format!("{}.{number}.", executor.nonce);
         let paths = inputs::place(task, &executor.store, &self.slot)?;
         let env = environ::build(task, place, &self.slot.bundle, &paths, &executor.passed, &nonce)?;
         let argv = task.command.iter().map(|argument| render::template(argument, &paths)).collect();
-        let ended = self.exec(Invocation { argv, env }, nonce, started);
+        let ended = exec(self, Invocation { argv, env }, nonce);
         let bundle = &self.slot.bundle;
         if !self.confined && !bundle.is_intact() {
             return Err(StepFailure::Executor { reason: "the step replaced its own directories".to_owned() });
@@ -188,14 +256,14 @@ impl Attempt<'_> {
         recorded.map(|entry| entry.result).map_err(|error| StepFailure::Executor { reason: chain(&error) })
     }
 
-    fn exec(&mut self, invocation: Invocation, nonce: String, started: &mut dyn FnMut()) -> Result<(), StepFailure> {
+    fn spawn(&mut self, invocation: Invocation, nonce: String, started: &mut dyn FnMut()) -> Result<(), StepFailure> {
         let Executor { families, warden, .. } = self.executor;
         if let Some(pid) = warden.as_ref().and_then(|warden| warden.start(&self.executor.nonce)) {
             families.except(pid);
         }
         let note = |slot, group| warden.iter().for_each(|warden| warden.note(slot, group));
-        let (mut log, output) = Log::open(&self.place.log, &self.place.secrets)
-            .map_err(|error| failed(&format!("cannot write the log `{}`", self.place.log.display()), &error))?;
+        let mut log = Log::at(&self.place.log, &self.place.secrets);
+        let (mut copier, output) = Copier::new(&mut log).map_err(|error| failed("cannot make a pipe", &error))?;
         let (writable, work) = (self.writable(), self.slot.bundle.work.clone());
         self.confined = writable.is_some() && sandbox::protects(&self.slot.bundle.root);
         let running = self.slot.starter.start(invocation, work, output, writable);
@@ -205,9 +273,10 @@ impl Attempt<'_> {
         let since = running.since();
         let family = Family::new(families.clone(), nonce);
         let limits = Limits { timeout: self.task.timeout, grace: self.place.grace, cancel: self.cancel };
-        let ending = running.wait(&limits, &family, &mut log);
+        let ending = running.wait(&limits, &family, &mut copier);
         self.millis = millis(since.elapsed());
         note(self.slot.number, None);
+        copier.finish();
         log.finish();
         let (ending, left_some) = ending.map_err(|error| failed("cannot wait for the command", &error))?;
         self.dirty |= left_some;
@@ -223,15 +292,13 @@ impl Attempt<'_> {
     }
 
     fn writable(&self) -> Option<Writable> {
-        let Place { caches, checkpoint, .. } = &self.place;
         if !self.place.sandbox || !sandbox::is_available() {
             return None;
         }
         let bundle = &self.slot.bundle;
         let own = [&bundle.work, &bundle.outputs, &bundle.home, &bundle.temporary];
         let mut trees: Vec<PathBuf> = own.into_iter().cloned().collect();
-        trees.extend(self.task.caches.iter().map(|name| caches.join(name)));
-        trees.extend(self.task.checkpoint.then(|| checkpoint.clone()));
+        trees.extend(self.place.kept(self.task));
         Some(Writable(trees))
     }
 }

@@ -6,6 +6,7 @@ pub mod executor;
 mod family;
 pub mod gc;
 pub mod hash;
+pub mod init;
 pub mod job;
 mod logs;
 pub mod manifest;
@@ -18,5 +19,6 @@ pub mod store;
 pub mod warden;
 
 pub use cancel::Cancel;
-pub use executor::{Executor, Place, Realised, Report};
+pub use executor::{Ended, Executor, Launch, Place, Realised, Report};
+pub use logs::Log;
 pub use warden::Warden;

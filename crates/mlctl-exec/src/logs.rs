@@ -23,11 +23,9 @@ const PIPE: usize = 64 * 1024;
 /// What it holds after a program enlarged it.
 const LARGEST_PIPE: usize = 1024 * 1024;
 
-/// Copies what a command writes to its log.
+/// The log of an attempt.
 #[derive(Debug)]
-pub(crate) struct Log {
-    /// `None`: everyone closed the other end.
-    output: Option<OwnedFd>,
+pub struct Log {
     path: PathBuf,
     /// Made for the first output.
     file: Option<File>,
@@ -35,28 +33,57 @@ pub(crate) struct Log {
     filter: Option<Filter>,
     /// Whether the file still takes what is written.
     writable: bool,
-    /// Made for the first output: most steps are silent for long.
-    buffer: Vec<u8>,
     clean: Vec<u8>,
 }
 
 impl Log {
-    /// The log at `path`, and what the command is to write to.
-    pub(crate) fn open(path: &Path, secrets: &BTreeMap<String, String>) -> io::Result<(Self, OwnedFd)> {
+    /// The log at `path`, without `secrets`.
+    pub(crate) fn at(path: &Path, secrets: &BTreeMap<String, String>) -> Self {
+        let filter = (!secrets.is_empty()).then(|| Filter::new(secrets));
+        Self { path: path.to_owned(), file: None, filter, writable: true, clean: Vec::new() }
+    }
+
+    /// Appends what the command wrote. A log that cannot be written (a full disk) must not block the command: the rest
+    /// is dropped.
+    pub fn write(&mut self, piece: &[u8]) {
+        let piece = match &mut self.filter {
+            None => piece,
+            Some(filter) => {
+                self.clean.clear();
+                filter.push(piece, &mut self.clean);
+                &self.clean
+            }
+        };
+        self.writable = self.writable && append(&self.path, &mut self.file, piece).is_ok();
+        self.clean.clear();
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn finish(mut self) {
+        if let Some(filter) = &mut self.filter {
+            filter.finish(&mut self.clean);
+            self.writable = self.writable && append(&self.path, &mut self.file, &self.clean).is_ok();
+        }
+    }
+}
+
+/// Copies what a command writes to its log.
+#[derive(Debug)]
+pub(crate) struct Copier<'a> {
+    /// `None`: everyone closed the other end.
+    output: Option<OwnedFd>,
+    log: &'a mut Log,
+    /// Made for the first output: most steps are silent for long.
+    buffer: Vec<u8>,
+}
+
+impl<'a> Copier<'a> {
+    /// One to `log`, and what the command is to write to.
+    pub(crate) fn new(log: &'a mut Log) -> io::Result<(Self, OwnedFd)> {
         let (output, input) = pipe_with(PipeFlags::CLOEXEC)?;
         // Reading must not block, writing must.
         ioctl_fionbio(&output, true)?;
-        let filter = (!secrets.is_empty()).then(|| Filter::new(secrets));
-        let log = Self {
-            output: Some(output),
-            path: path.to_owned(),
-            file: None,
-            filter,
-            writable: true,
-            buffer: Vec::new(),
-            clean: Vec::new(),
-        };
-        Ok((log, input))
+        Ok((Self { output: Some(output), log, buffer: Vec::new() }, input))
     }
 
     /// Ready when there is something to copy; `None` when nothing will ever come.
@@ -70,7 +97,7 @@ impl Log {
         self.buffer.clear();
         self.buffer.reserve(PIPE);
         match read(output, spare_capacity(&mut self.buffer)) {
-            Ok(1..) => self.write(),
+            Ok(1..) => self.log.write(&self.buffer),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(0) | Err(_) => self.output = None,
         }
@@ -84,24 +111,6 @@ impl Log {
                 break;
             }
         }
-        if let Some(filter) = &mut self.filter {
-            filter.finish(&mut self.clean);
-            self.writable = self.writable && append(&self.path, &mut self.file, &self.clean).is_ok();
-        }
-    }
-
-    /// A log that cannot be written (a full disk) must not block the command: the rest is read and dropped.
-    fn write(&mut self) {
-        let piece = match &mut self.filter {
-            None => &self.buffer,
-            Some(filter) => {
-                self.clean.clear();
-                filter.push(&self.buffer, &mut self.clean);
-                &self.clean
-            }
-        };
-        self.writable = self.writable && append(&self.path, &mut self.file, piece).is_ok();
-        self.clean.clear();
     }
 }
 

@@ -42,6 +42,17 @@ impl Invocation {
 
 /// Starts `invocation` in `directory`, with both streams to `output`. The error is the reason, for people.
 fn spawn(invocation: &Invocation, directory: &Path, output: &OwnedFd) -> Result<Running, String> {
+    let mut child = spawn_child(invocation, directory, output)?;
+    Running::of(&child).map_err(|error: io::Error| {
+        // Nobody would ever wait for it.
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+        let _ = child.wait();
+        format!("cannot watch the process: {error}")
+    })
+}
+
+/// As [`spawn`], for who waits for it in another way.
+pub(crate) fn spawn_child(invocation: &Invocation, directory: &Path, output: &OwnedFd) -> Result<Child, String> {
     let nothing = OsString::new();
     let first = invocation.argv.first().unwrap_or(&nothing);
     let path = invocation.variable("PATH").unwrap_or(&nothing);
@@ -57,13 +68,7 @@ fn spawn(invocation: &Invocation, directory: &Path, output: &OwnedFd) -> Result<
         .stdin(nothing_to_read());
     let streams = || output.try_clone().map(Stdio::from).map_err(|error| error.to_string());
     command.stdout(streams()?).stderr(streams()?);
-    let mut child = start(&mut command).map_err(|error| program::explain(&error, &program, &invocation.argv))?;
-    Running::of(&child).map_err(|error: io::Error| {
-        // Nobody would ever wait for it.
-        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
-        let _ = child.wait();
-        format!("cannot watch the process: {error}")
-    })
+    start(&mut command).map_err(|error| program::explain(&error, &program, &invocation.argv))
 }
 
 /// The null device, opened once.

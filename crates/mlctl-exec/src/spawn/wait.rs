@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, pidf
 
 use crate::cancel::Cancel;
 use crate::family::Family;
-use crate::logs::Log;
+use crate::logs::Copier;
 
 /// How a command ended.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Running {
 
     /// Waits for the end, then for the end of everything it left behind. The second of the pair tells whether there
     /// was anything.
-    pub(crate) fn wait(self, limits: &Limits, family: &Family, log: &mut Log) -> io::Result<(Ending, bool)> {
+    pub(crate) fn wait(self, limits: &Limits, family: &Family, log: &mut Copier<'_>) -> io::Result<(Ending, bool)> {
         // What cannot be watched must not run on.
         self.end(limits, family, log).inspect_err(|_| {
             family.kill(self.pid);
@@ -68,7 +68,7 @@ impl Running {
         })
     }
 
-    fn end(&self, limits: &Limits, family: &Family, log: &mut Log) -> io::Result<(Ending, bool)> {
+    fn end(&self, limits: &Limits, family: &Family, log: &mut Copier<'_>) -> io::Result<(Ending, bool)> {
         let deadline = limits.timeout.and_then(|timeout| self.since.checked_add(timeout));
         let by_us = match self.until(deadline, limits.cancel.fd(), log)? {
             Next::Ended => None,
@@ -97,7 +97,7 @@ impl Running {
     }
 
     /// Copies to `log` until something else happens.
-    fn until(&self, deadline: Option<Instant>, cancel: BorrowedFd<'_>, log: &mut Log) -> io::Result<Next> {
+    fn until(&self, deadline: Option<Instant>, cancel: BorrowedFd<'_>, log: &mut Copier<'_>) -> io::Result<Next> {
         loop {
             let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
             // A negative descriptor would be left out; the process's own twice does no harm.
