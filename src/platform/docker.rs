@@ -1,0 +1,119 @@
+//! The Docker daemon: found as the docker command finds it, connected, and asked what it is.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bollard::Docker;
+use mlctl_core::scheduler::Capacity;
+use tokio::runtime::Runtime;
+
+use crate::error::CommandError;
+
+mod address;
+mod contexts;
+mod failure;
+mod find;
+mod open;
+mod probe;
+mod ssh;
+mod tls;
+
+use address::Address;
+pub(crate) use failure::failure;
+
+/// The engine of 2019 (19.03) and what came after it: build with BuildKit, and give containers GPUs.
+const OLDEST_API: (u32, u32) = (1, 40);
+/// Threads for what goes on at once: waiting for containers, reading their logs, streaming contexts.
+const WORKERS: usize = 2;
+
+/// A daemon that answers.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    runtime: Runtime,
+    client: Docker,
+    address: Address,
+    about: About,
+    /// Which directories it sees as this machine does.
+    shared: Mutex<HashMap<PathBuf, bool>>,
+}
+
+/// What a daemon says of itself.
+#[derive(Debug)]
+struct About {
+    /// As the lock writes platforms: `linux-x86_64`.
+    platform: String,
+    buildkit: bool,
+    rootless: bool,
+    capacity: Capacity,
+}
+
+impl Daemon {
+    /// Connects to the daemon that `DOCKER_HOST`, `DOCKER_CONTEXT` or the current Docker context names; without any of
+    /// them to the first that answers at a place where Docker and its kin listen.
+    pub(crate) fn connect() -> Result<Arc<Self>, CommandError> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build().map_err(
+                |error| CommandError::missing("cannot start the threads that talk to Docker").because(&error),
+            )?;
+        let wanted = find::wanted(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
+        let found = runtime.block_on(open::first(wanted))?;
+        Ok(Arc::new(Self {
+            runtime,
+            client: found.client,
+            address: found.address,
+            about: found.about,
+            shared: Mutex::default(),
+        }))
+    }
+
+    /// The client. It waits two minutes for the head of an answer: what takes longer (sending a context, waiting for a
+    /// container) takes a clone with another [`Docker::with_timeout`].
+    pub(crate) fn client(&self) -> &Docker {
+        &self.client
+    }
+
+    /// Waits for `future`, whose tasks run on the daemon's own threads. Not to be called from a task.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Where containers run, as the lock writes platforms: `linux-x86_64`.
+    pub(crate) fn platform(&self) -> &str {
+        &self.about.platform
+    }
+
+    /// Whether it builds with BuildKit.
+    pub(crate) fn has_buildkit(&self) -> bool {
+        self.about.buildkit
+    }
+
+    /// Whether root in a container is the user who runs the daemon.
+    pub(crate) fn is_rootless(&self) -> bool {
+        self.about.rootless
+    }
+
+    /// What containers may use together.
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.about.capacity
+    }
+
+    /// Whether what this process sees in `directory` is what a container with `directory` mounted sees, both ways. It
+    /// is tried, once for each directory, with a container of `image` that is not started.
+    pub(crate) fn shares_files(&self, directory: &Path, image: &str) -> Result<bool, CommandError> {
+        let known = || self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shares) = known().get(directory) {
+            return Ok(*shares);
+        }
+        let shares = self.block_on(probe::shares_files(&self.client, directory, image))?;
+        known().insert(directory.to_owned(), shares);
+        Ok(shares)
+    }
+}
+
+impl std::fmt::Display for Daemon {
+    /// Its address.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)
+    }
+}
