@@ -9,7 +9,7 @@ use std::path::Path;
 
 use snapbox::{Assert, Data, Redactions};
 
-use crate::support::{Ended, Project, mlctl};
+use crate::support::{Ended, Project, Start, mlctl};
 
 #[test]
 fn sessions_are_as_written() {
@@ -31,7 +31,7 @@ fn check(case: &Path) -> Result<(), String> {
     for line in written.lines().filter(|line| line.starts_with("$ ")) {
         let mut shell = project.command("sh");
         let path = format!("{}:{}", mlctl().parent().unwrap().display(), std::env::var("PATH").unwrap());
-        let ended = shell.args(["-c", &line[2..]]).env("PATH", path).output().unwrap().into();
+        let ended = shell.args(["-c", &line[2..]]).env("PATH", path).ended();
         session += &redactions.redact(&transcript(line, &ended));
     }
     let assert = Assert::new().action_env("SNAPSHOTS").normalize_paths(false);

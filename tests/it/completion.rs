@@ -1,6 +1,6 @@
 //! Completion as bash asks for it: the script that `mlctl completion bash` prints, in a real bash.
 
-use crate::support::{Project, mlctl};
+use crate::support::{Project, Start, mlctl};
 
 const SPEC: &str = r#"
 [project]
@@ -31,10 +31,9 @@ fn offered(project: &Project, line: &str) -> Vec<String> {
     let path = format!("{}:{}", mlctl().parent().unwrap().display(), std::env::var("PATH").unwrap());
     let ask = r#"source "$1"; COMP_LINE=$2; COMP_POINT=${#2}; _mlctl; printf '%s\n' "${COMPREPLY[@]}""#;
     let mut bash = project.command("bash");
-    let output = bash.env("PATH", path).args(["-c", ask, "bash"]).arg(script).arg(line).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let answers = String::from_utf8(output.stdout).unwrap();
-    answers.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    let ended = bash.env("PATH", path).args(["-c", ask, "bash"]).arg(script).arg(line).ended();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    ended.stdout.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 #[test]

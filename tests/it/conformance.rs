@@ -2,6 +2,7 @@
 //! must come out. Every engine gets the same cases. `MLCTL_CASE=name` runs only the cases with `name` in theirs.
 
 use std::fs;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +31,9 @@ fn on(engine: &str) {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(dir) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(why) = run(dir, engine) {
+                    // What hangs panics, and the other cases go on.
+                    let ended = catch_unwind(|| run(dir, engine));
+                    if let Err(why) = ended.unwrap_or_else(|_| Err("panicked, as said above".to_owned())) {
                         failures.lock().unwrap().push(format!("{}: {why}", name(dir)));
                     }
                 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use snapbox::{Assert, Data};
 
-use crate::support::mlctl;
+use crate::support::{Start, mlctl};
 
 const MARK: &str = "<!-- help -->\n";
 
@@ -42,15 +42,13 @@ fn section(page: &mut String, command: &[&str]) {
 }
 
 fn help(command: &[&str]) -> String {
-    let output = Command::new(mlctl()).env_clear().env("COLUMNS", "110").args(command).arg("-h").output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
+    Command::new(mlctl()).env_clear().env("COLUMNS", "110").args(command).arg("-h").ended().stdout
 }
 
 #[test]
 fn every_command_has_a_man_page() {
     let dir = tempfile::tempdir().unwrap();
-    let status = Command::new(mlctl()).args(["man", "-q", "--dir"]).arg(dir.path()).status().unwrap();
-    assert!(status.success());
+    assert_eq!(Command::new(mlctl()).args(["man", "-q", "--dir"]).arg(dir.path()).ended().code, 0);
     let mut expected = vec!["mlctl".to_owned()];
     for command in commands(&[]) {
         expected.extend(commands(&[&command]).iter().map(|below| format!("mlctl-{command}-{below}")));

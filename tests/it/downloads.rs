@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Ended, Project, mlctl};
+use crate::support::{Ended, Project, Start, mlctl};
 
 /// SHA-256 of `first\n`.
 const FIRST: &str = "b640e840b19d378660b32fb51ae18d67dccb4a8596a29e7bd72c1b2ae5928f41";
@@ -86,7 +86,7 @@ fn another_content_than_the_locked_one_is_refused() {
     fs::write(directory.path().join("data.txt"), "second\n").unwrap();
     let fresh = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| -> Ended {
-        project.command(mlctl()).args(arguments).env("MLCTL_STORE", fresh.path()).output().unwrap().into()
+        project.command(mlctl()).args(arguments).env("MLCTL_STORE", fresh.path()).ended()
     };
     let Ended { code, stderr, .. } = run(&["run", "--force", "show"]);
     assert_eq!(code, 3, "{stderr}");
@@ -136,7 +136,7 @@ fn a_companys_authority_is_trusted_where_it_is_named() {
     assert_eq!(code, 3, "{stderr}");
     assert!(stderr.contains("certificate") && stderr.contains("SSL_CERT_FILE"), "{stderr}");
     let mut trusting = project.command(mlctl());
-    let ended: Ended = trusting.arg("run").env("SSL_CERT_FILE", keys.path().join("ca.pem")).output().unwrap().into();
+    let ended = trusting.arg("run").env("SSL_CERT_FILE", keys.path().join("ca.pem")).ended();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(project.ok(&["logs", "show"]), "first\n");
 }

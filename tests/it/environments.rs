@@ -3,9 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 
-use crate::support::{Ended, Project, mlctl};
+use crate::support::{Ended, Project, Running, Start, mlctl};
 use crate::wheels;
 
 /// A project whose only step runs `program` in an environment with alpha 1.0, from an index of its own.
@@ -37,10 +36,8 @@ fn environments(store: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.file_type().unwrap().is_dir()).map(|entry| entry.path()).collect()
 }
 
-fn start(project: &Project, store: &Path) -> Child {
-    let mut command = project.command(mlctl());
-    command.arg("run").env("MLCTL_STORE", store).stderr(Stdio::null()).stdout(Stdio::null());
-    command.spawn().unwrap()
+fn start(project: &Project, store: &Path) -> Running {
+    project.command(mlctl()).arg("run").env("MLCTL_STORE", store).start()
 }
 
 #[test]
@@ -56,7 +53,7 @@ fn a_step_sees_what_is_locked_and_nothing_of_the_user() {
     let stray = project.home().join("stray");
     fs::create_dir(&stray).unwrap();
     fs::write(stray.join("stray.py"), "").unwrap();
-    let ended: Ended = project.command(mlctl()).arg("run").env("PYTHONPATH", &stray).output().unwrap().into();
+    let ended = project.command(mlctl()).arg("run").env("PYTHONPATH", &stray).ended();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(said(&project), "1.0 ");
 }
@@ -87,9 +84,10 @@ fn projects_share_an_environment_that_is_made_once() {
         fs::copy(projects[0].root().join(wheel), other.root().join(wheel)).unwrap();
     }
     let store = projects[0].store();
-    let runs: Vec<Child> = projects.iter().map(|project| start(project, &store)).collect();
-    for mut run in runs {
-        assert!(run.wait().unwrap().success());
+    let runs: Vec<Running> = projects.iter().map(|project| start(project, &store)).collect();
+    for run in runs {
+        let ended = run.end();
+        assert_eq!(ended.code, 0, "{ended:?}");
     }
     let made = environments(&store);
     assert_eq!(made.len(), 1, "{made:?}");
@@ -156,7 +154,7 @@ fn system_packages_must_be_there() {
     };
     let run = || -> Ended {
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-        project.command(mlctl()).arg("run").env("PATH", path).output().unwrap().into()
+        project.command(mlctl()).arg("run").env("PATH", path).ended()
     };
     dpkg("libgomp1 installed\\nlibzzz2 config-files\\n");
     let Ended { code, stderr, .. } = run();

@@ -10,59 +10,18 @@ mod steps;
 mod together;
 
 use std::fs;
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::support::{Ended, Project, mlctl};
+use crate::support::{Ended, Project, Running, Start, mlctl, skip};
 
 /// Nothing here takes as long, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A run that goes on beside the test. It is killed when the test fails before its end.
-struct Run {
-    child: Child,
-    /// Where its streams go: a pipe could fill up.
-    streams: [PathBuf; 2],
-}
-
-impl Run {
-    fn start(project: &Project, arguments: &[&str]) -> Self {
-        // Two of one project may go on at once.
-        let name = |stream: &str| project.home().join(format!("{stream}.{:?}", std::thread::current().id()));
-        let streams = ["stdout", "stderr"].map(name);
-        let [stdout, stderr] = [0, 1].map(|index| Stdio::from(File::create(&streams[index]).unwrap()));
-        let child = project.command(mlctl()).args(arguments).stdout(stdout).stderr(stderr).spawn().unwrap();
-        Self { child, streams }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn is_over(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
-    fn end(mut self) -> Ended {
-        until("the end of mlctl", || self.is_over());
-        let status = self.child.wait().unwrap();
-        let [stdout, stderr] =
-            [0, 1].map(|index| String::from_utf8_lossy(&fs::read(&self.streams[index]).unwrap()).into());
-        Ended { code: status.code().unwrap_or(-1), stdout, stderr }
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        if !self.is_over() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
+/// A run that goes on beside the test.
+fn start(project: &Project, arguments: &[&str]) -> Running {
+    project.command(mlctl()).args(arguments).start()
 }
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -132,12 +91,6 @@ fn head(text: &str) -> String {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Says why a test did nothing.
-#[allow(clippy::print_stderr, reason = "there is no other way to tell from a test")]
-fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}");
 }
 
 /// A small file system of its own, for as long as this lives.

@@ -1,12 +1,13 @@
 //! Runs that are looked at, cancelled and killed from another terminal while they go on.
 
 use std::io::Read;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use expectrl::{Eof, Expect, Session};
+use rustix::process::Signal;
 
-use crate::support::{Ended, Project, mlctl};
+use crate::support::{Project, Running, Start, mlctl, wait};
 
 /// `first` is quick, `slow` prints a line and waits until the file `go` of the home directory is there, `last` needs it.
 const SPEC: &str = r#"
@@ -46,9 +47,8 @@ fn open_the_gate(project: &Project) {
 }
 
 /// Starts a run, and waits until `slow` has printed something.
-fn started(project: &Project) -> Child {
-    let mut run = project.command(mlctl());
-    let run = run.args(["run"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+fn started(project: &Project) -> Running {
+    let run = project.command(mlctl()).arg("run").start();
     wait_for("`slow` to print", || project.run(&["logs", "slow"]).stdout.contains("green"));
     run
 }
@@ -59,10 +59,6 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn end(run: Child) -> Ended {
-    run.wait_with_output().unwrap().into()
 }
 
 fn statuses(project: &Project) -> Vec<(String, String)> {
@@ -84,13 +80,10 @@ fn another_terminal_sees_a_run_follows_it_and_ends_with_its_result() {
     let expected = [("first", "succeeded"), ("slow", "running"), ("last", "pending")];
     assert!(is(&statuses(&project), expected), "{:?}", statuses(&project));
 
-    let follow = |arguments: &[&str]| {
-        let mut command = project.command(mlctl());
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    };
+    let follow = |arguments: &[&str]| project.command(mlctl()).args(arguments).start();
     let (logs, one, watch) = (follow(&["logs", "-f"]), follow(&["logs", "-f", "slow"]), follow(&["watch"]));
     open_the_gate(&project);
-    let (run, logs, one, watch) = (end(run), end(logs), end(one), end(watch));
+    let (run, logs, one, watch) = (run.end(), logs.end(), one.end(), watch.end());
     assert_eq!((run.code, logs.code, one.code, watch.code), (0, 0, 0, 0), "{run:?} {logs:?} {one:?} {watch:?}");
     assert!(logs.stdout.contains("slow | after\n") && logs.stdout.contains("last | two\n"), "{}", logs.stdout);
     assert!(one.stdout.ends_with("\nafter\n"), "{}", one.stdout);
@@ -102,12 +95,12 @@ fn another_terminal_sees_a_run_follows_it_and_ends_with_its_result() {
 fn a_run_is_cancelled_from_another_terminal() {
     let project = project();
     let run = started(&project);
-    let watch = project.command(mlctl()).arg("watch").stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let watch = project.command(mlctl()).arg("watch").start();
     let cancel = project.run(&["cancel", "@latest"]);
     assert_eq!(cancel.code, 0, "{cancel:?}");
     let expected = [("first", "succeeded"), ("slow", "cancelled"), ("last", "cancelled")];
     assert!(is(&statuses(&project), expected), "{:?}", statuses(&project));
-    let (run, watch) = (end(run), end(watch));
+    let (run, watch) = (run.end(), watch.end());
     assert_eq!((run.code, watch.code), (5, 5), "{run:?} {watch:?}");
     assert!(project.ok(&["why", "last"]).contains("the run was cancelled"));
 }
@@ -116,9 +109,8 @@ fn a_run_is_cancelled_from_another_terminal() {
 fn an_interrupted_run_ends_its_steps_and_says_so() {
     let project = project();
     let run = started(&project);
-    let pid = rustix::process::Pid::from_child(&run);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let run = end(run);
+    run.signal(Signal::INT);
+    let run = run.end();
     assert_eq!(run.code, 130, "{run:?}");
     assert!(run.stdout.contains("was interrupted after"), "{run:?}");
     let expected = [("first", "succeeded"), ("slow", "cancelled"), ("last", "cancelled")];
@@ -129,9 +121,9 @@ fn an_interrupted_run_ends_its_steps_and_says_so() {
 #[test]
 fn a_killed_run_reads_as_interrupted_and_the_next_one_goes_on() {
     let project = project();
-    let mut run = started(&project);
-    run.kill().unwrap();
-    run.wait().unwrap();
+    let run = started(&project);
+    run.signal(Signal::KILL);
+    run.end();
     assert_eq!(project.json(&["runs"])[0]["status"], "interrupted");
     let expected = [("first", "succeeded"), ("slow", "cancelled"), ("last", "cancelled")];
     assert!(is(&statuses(&project), expected), "{:?}", statuses(&project));
@@ -176,8 +168,7 @@ fn a_terminal_sees_what_runs_and_what_is_next_and_nothing_that_a_step_made_up() 
 fn colours_go_where_they_are_wanted() {
     let project = project();
     let colourful = |arguments: &[&str], name: &str, value: &str| {
-        let output = project.command(mlctl()).args(arguments).env(name, value).output().unwrap();
-        Ended::from(output).stdout.contains('\u{1b}')
+        project.command(mlctl()).args(arguments).env(name, value).ended().stdout.contains('\u{1b}')
     };
     let check = ["check"];
     assert!(!colourful(&check, "X", ""));
@@ -195,5 +186,5 @@ fn who_stops_reading_hears_nothing_more_and_it_is_no_failure() {
     drop(child.stdout.take());
     let mut complaints = String::new();
     child.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
-    assert_eq!((child.wait().unwrap().code(), complaints.as_str()), (Some(0), ""));
+    assert_eq!((wait(&mut child).code(), complaints.as_str()), (Some(0), ""));
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::support::{Ended, Project, mlctl};
+use crate::support::{Ended, Project, Start, mlctl};
 use crate::wheels;
 
 /// A project whose environment takes `requirements` from an index of its own: alpha 1.0, alpha 1.1 (which needs beta),
@@ -33,7 +33,7 @@ fn command(project: &Project) -> Command {
 }
 
 fn run(project: &Project, arguments: &[&str]) -> Ended {
-    command(project).args(arguments).output().unwrap().into()
+    command(project).args(arguments).ended()
 }
 
 /// Runs mlctl, which must succeed, and gives what it printed.
@@ -158,10 +158,10 @@ fn an_index_may_have_a_space_in_its_name() {
     let by_pip = lock_text(&project);
     assert!(by_pip.contains("\"--find-links my index\""), "{by_pip}");
     fs::remove_file(project.root().join("mlctl.lock")).unwrap();
-    let ended: Ended = with_uv(&project).arg("lock").output().unwrap().into();
+    let ended = with_uv(&project).arg("lock").ended();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(lock_text(&project), by_pip);
-    let ended: Ended = with_uv(&project).arg("run").output().unwrap().into();
+    let ended = with_uv(&project).arg("run").ended();
     assert_eq!(ended.code, 0, "{ended:?}");
     ok(&project, &["run", "--force", "only"]);
 }
@@ -174,7 +174,7 @@ fn uv_and_pip_write_the_same_lock() {
     ok(&project, &["lock"]);
     let by_pip = lock_text(&project);
     fs::remove_file(project.root().join("mlctl.lock")).unwrap();
-    let output: Ended = with_uv(&project).arg("lock").output().unwrap().into();
+    let output = with_uv(&project).arg("lock").ended();
     assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(lock_text(&project), by_pip);
 }
@@ -187,7 +187,7 @@ fn resolvers_that_fail_are_quoted_with_the_reason_first() {
         ("alpha==1.1\nbeta<2", "the requirements contradict each other"),
     ] {
         let project = project(requirement);
-        for ended in [run(&project, &["lock"]), with_uv(&project).arg("lock").output().unwrap().into()] {
+        for ended in [run(&project, &["lock"]), with_uv(&project).arg("lock").ended()] {
             assert_eq!(ended.code, 3, "{ended:?}");
             let mut lines = ended.stderr.lines().skip_while(|line| !line.starts_with("error"));
             let expected = format!("error: environment `default` cannot be resolved: {reason}");
@@ -234,9 +234,10 @@ fn a_python_that_is_not_here_is_said_with_what_was_tried() {
 #[test]
 fn several_at_once_write_one_lock() {
     let project = project("alpha");
-    let children: Vec<_> = (0..4).map(|_| command(&project).arg("lock").spawn().unwrap()).collect();
-    for mut child in children {
-        assert!(child.wait().unwrap().success());
+    let children: Vec<_> = (0..4).map(|_| command(&project).arg("lock").start()).collect();
+    for child in children {
+        let ended = child.end();
+        assert_eq!(ended.code, 0, "{ended:?}");
     }
     assert_eq!(locked(&project), ["alpha==1.1", "beta==2.0"]);
 }

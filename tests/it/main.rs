@@ -5,6 +5,7 @@
 mod cli;
 mod completion;
 mod conformance;
+mod docker;
 mod docs;
 mod downloads;
 mod environments;

@@ -1,10 +1,15 @@
 //! A project of its own for a test, with a store, a home and an environment of its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use tempfile::TempDir;
+
+mod process;
+
+pub(crate) use process::{Running, Start, wait};
 
 /// The binary under test.
 pub(crate) fn mlctl() -> &'static Path {
@@ -70,18 +75,17 @@ impl Project {
         fs::write(path, text).unwrap();
     }
 
-    /// A command in the project's directory, with nothing of this process's environment but PATH.
+    /// A command in the project's directory, with nothing of this process's environment but what [`passed`] gives.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(self.root()).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.current_dir(self.root()).env_clear().envs(passed());
         command.env("HOME", self.home()).env("MLCTL_STORE", self.store());
         command
     }
 
     /// Runs mlctl.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
-        self.command(mlctl()).args(arguments).output().unwrap().into()
+        self.command(mlctl()).args(arguments).ended()
     }
 
     /// Runs mlctl, which must succeed, and gives what it printed.
@@ -97,14 +101,15 @@ impl Project {
     }
 }
 
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
+/// What mlctl gets of the environment of whoever runs the tests: where programs are, and which Docker engine to test with.
+pub(crate) fn passed() -> impl Iterator<Item = (&'static str, OsString)> {
+    ["PATH", "DOCKER_HOST"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
+}
+
+/// Says why a test did nothing.
+#[allow(clippy::print_stderr, reason = "there is no other way to tell from a test")]
+pub(crate) fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
 }
 
 /// Copies a directory's files and directories.

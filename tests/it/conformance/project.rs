@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::case::Run;
+use crate::support::{Ended, Start, passed};
 
 /// A project to run mlctl in.
 pub(super) struct Project {
@@ -80,45 +81,29 @@ impl Project {
 
     /// `mlctl run`, with its report.
     pub(super) fn run(&self, run: &Run) -> Result<Outcome, String> {
-        let output = self
-            .mlctl()
-            .envs(&run.env)
-            .args(["run", "--output", "json"])
-            .args(&run.args)
-            .output()
-            .map_err(|error| format!("mlctl: {error}"))?;
-        Ok(Outcome {
-            exit: output.status.code().ok_or_else(|| format!("mlctl ended with {}", output.status))?,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            instances: instances(&output)?,
-        })
+        let ended = self.mlctl().envs(&run.env).args(["run", "--output", "json"]).args(&run.args).ended();
+        let instances = instances(&ended)?;
+        Ok(Outcome { exit: ended.code, stderr: ended.stderr, instances })
     }
 
     /// Copies the latest run's artifact out and returns where it is.
     pub(super) fn artifact(&self, name: &str) -> Result<PathBuf, String> {
         let holder = tempfile::tempdir_in(self.base.path()).map_err(|error| error.to_string())?.keep();
         let copy = holder.join("artifact");
-        let output = self.mlctl().args(["artifacts", "get", name, "--dest"]).arg(&copy).output();
-        let output = output.map_err(|error| format!("mlctl: {error}"))?;
-        if output.status.success() {
-            Ok(copy)
-        } else {
-            Err(format!("`mlctl artifacts get {name}`: {}", String::from_utf8_lossy(&output.stderr)))
-        }
+        let ended = self.mlctl().args(["artifacts", "get", name, "--dest"]).arg(&copy).ended();
+        if ended.code == 0 { Ok(copy) } else { Err(format!("`mlctl artifacts get {name}`: {}", ended.stderr)) }
     }
 
     /// The log of an instance in the latest run.
-    pub(super) fn log(&self, instance: &str) -> Result<String, String> {
-        let output = self.mlctl().args(["logs", instance]).output().map_err(|error| format!("mlctl: {error}"))?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    pub(super) fn log(&self, instance: &str) -> String {
+        self.mlctl().args(["logs", instance]).ended().stdout
     }
 
-    /// mlctl in this project, with nothing of whoever runs the tests but the search path.
+    /// mlctl in this project, with nothing of whoever runs the tests but what [`passed`] gives.
     fn mlctl(&self) -> Command {
         let base = self.base.path();
         let mut command = Command::new(env!("CARGO_BIN_EXE_mlctl"));
-        command.current_dir(&self.dir).env_clear();
-        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.current_dir(&self.dir).env_clear().envs(passed());
         command
             .env("HOME", base.join("home"))
             .env("XDG_CONFIG_HOME", base.join("config"))
@@ -152,12 +137,12 @@ impl Outcome {
 }
 
 /// The report's instances, by id. There is none when nothing could be started.
-fn instances(output: &Output) -> Result<BTreeMap<String, Value>, String> {
-    if output.stdout.is_empty() {
+fn instances(ended: &Ended) -> Result<BTreeMap<String, Value>, String> {
+    if ended.stdout.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let report: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("stdout is no report: {error}: {}", String::from_utf8_lossy(&output.stdout)))?;
+    let report: Value = serde_json::from_str(&ended.stdout)
+        .map_err(|error| format!("stdout is no report: {error}: {}", ended.stdout))?;
     let listed = report["instances"].as_array().ok_or("the report has no `instances`")?;
     let named = listed.iter().map(|step| (step["instance"].as_str().unwrap_or_default().to_owned(), step.clone()));
     let instances: BTreeMap<String, Value> = named.collect();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{Run, output, processes, says, statuses, until_printed, until_quiet};
-use crate::support::Project;
+use super::{output, processes, says, start, statuses, until_printed, until_quiet};
+use crate::support::{Project, Running, Start, mlctl};
 
 /// `slow` has children everywhere and ends when told to; `stubborn` has to be killed.
 const SPEC: &str = r#"
@@ -44,9 +44,9 @@ finally = true
 command = ["true"]
 "#;
 
-fn started(spec: &str, arguments: &[&str]) -> (Project, Run) {
+fn started(spec: &str, arguments: &[&str]) -> (Project, Running) {
     let project = Project::new(spec);
-    let run = Run::start(&project, arguments);
+    let run = start(&project, arguments);
     until_printed(&project, "slow", "started");
     (project, run)
 }
@@ -73,10 +73,10 @@ fn a_signal_ends_everything_and_finally_steps_run() {
 #[test]
 fn under_nohup_a_hangup_ends_nothing() {
     let project = Project::new("[project]\nname = \"p\"\n[steps.slow]\nscript = \"echo started; sleep 1\"\n");
-    let mut run = project.command("nohup").arg(crate::support::mlctl()).args(["run", "-q"]).spawn().unwrap();
+    let run = project.command("nohup").arg(mlctl()).args(["run", "-q"]).start();
     until_printed(&project, "slow", "started");
-    rustix::process::kill_process(rustix::process::Pid::from_child(&run), Signal::HUP).unwrap();
-    assert!(run.wait().unwrap().success());
+    run.signal(Signal::HUP);
+    says(&run.end(), 0, &[]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use mlctl_core::digest::Digest;
 use mlctl_exec::store::Store;
 use rustix::process::Signal;
 
-use super::{Run, output, statuses, until_quiet};
+use super::{output, start, statuses, until_quiet};
 use crate::support::Project;
 
 const ROUNDS: u32 = 20;
@@ -84,7 +84,7 @@ fn nothing_is_lost_or_half_written_wherever_mlctl_is_killed() {
 
     for round in 1..=ROUNDS {
         let param = format!("round={round}");
-        let run = Run::start(&project, &["run", "-j", "4", "-p", &param]);
+        let run = start(&project, &["run", "-j", "4", "-p", &param]);
         std::thread::sleep(took * round / ROUNDS);
         run.signal(Signal::KILL);
         let ended = run.end();

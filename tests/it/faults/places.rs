@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Tmpfs, is_root, output, says, skip};
-use crate::support::{Ended, Project, mlctl};
+use super::{Tmpfs, is_root, output, says};
+use crate::support::{Ended, Project, Start, mlctl, skip};
 
 const SPEC: &str = r#"
 [project]
@@ -25,7 +25,7 @@ outputs.y = {}
 
 fn run_in(directory: &Path, store: &Path) -> Ended {
     let mut command = Command::new(mlctl());
-    command.current_dir(directory).env_clear().env("MLCTL_STORE", store).arg("run").output().unwrap().into()
+    command.current_dir(directory).env_clear().env("MLCTL_STORE", store).arg("run").ended()
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn in_argv_a_directory_may_have_any_name_too() {
     let root = project.root().join(std::ffi::OsStr::from_bytes(b"not utf8 \xff"));
     fs::create_dir_all(&root).unwrap();
     fs::write(root.join("mlctl.toml"), SPEC).unwrap();
-    let run = || -> Ended { project.command(mlctl()).arg("-C").arg(&root).arg("run").output().unwrap().into() };
+    let run = || -> Ended { project.command(mlctl()).arg("-C").arg(&root).arg("run").ended() };
     says(&run(), 0, &["b: succeeded"]);
 }
 
@@ -60,7 +60,7 @@ fn without_variables_and_streams() {
     let project = Project::new(SPEC);
     let bare = |shell: &str| -> Ended {
         let mut sh = Command::new("/bin/sh");
-        sh.current_dir(project.root()).env_clear().env("M", mlctl()).args(["-c", shell]).output().unwrap().into()
+        sh.current_dir(project.root()).env_clear().env("M", mlctl()).args(["-c", shell]).ended()
     };
     says(&bare("exec env -i $M run"), 3, &["no place for the store", "help: set MLCTL_STORE"]);
     let store = format!("exec env -i MLCTL_STORE='{}'", project.store().display());
@@ -98,8 +98,7 @@ fn stores_that_cannot_be_used_say_why_and_what_to_do() {
 /// As a user who is not root.
 fn as_nobody(project: &Project, arguments: &[&str]) -> Ended {
     let mut command = project.command("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(mlctl()).args(arguments);
-    command.stdin(Stdio::null()).output().unwrap().into()
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(mlctl()).args(arguments).ended()
 }
 
 /// A project that is nobody's; `None`: only root can make one.
@@ -146,7 +145,7 @@ fn another_user_and_what_that_user_may_not_read_or_write() {
 fn what_is_private_stays_private() {
     let project = Project::new(SPEC);
     let mut sh = project.command("sh");
-    let ended = sh.args(["-c", "umask 077; exec \"$0\" run"]).arg(mlctl()).output().unwrap().into();
+    let ended = sh.args(["-c", "umask 077; exec \"$0\" run"]).arg(mlctl()).ended();
     says(&ended, 0, &[]);
     let mode = |path: &str| fs::metadata(project.root().join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(".mlctl"), 0o700);
@@ -204,10 +203,10 @@ fn a_terminal_of_any_size_is_drawn_on() {
         let project = Project::new(spec);
         let mut script = project.command("script");
         let shell = format!("stty cols {columns} rows 1; '{}' run", mlctl().display());
-        script.env("TERM", "xterm").args(["-qec", &shell, "/dev/null"]).stdin(Stdio::null());
-        let output = script.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{columns}: {text}");
+        script.env("TERM", "xterm").args(["-qec", &shell, "/dev/null"]);
+        let ended = script.ended();
+        let text = &ended.stdout;
+        assert_eq!(ended.code, 0, "{columns}: {text}");
         assert!(!text.contains("panicked") && !text.contains("\u{1b}[2J"), "{columns}: {text}");
     }
 }
@@ -220,7 +219,7 @@ fn a_git_that_hangs_hangs_no_run() {
     fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", project.home().display(), std::env::var("PATH").unwrap());
     let began = std::time::Instant::now();
-    let ended: Ended = project.command(mlctl()).arg("run").env("PATH", path).output().unwrap().into();
+    let ended = project.command(mlctl()).arg("run").env("PATH", path).ended();
     says(&ended, 0, &[]);
     assert!(began.elapsed() < super::PATIENCE, "{:?}", began.elapsed());
     assert_eq!(project.json(&["status"])["dirty"], serde_json::Value::Null);
@@ -233,7 +232,7 @@ fn any_number_of_jobs_and_few_descriptors() {
     says(&project.run(&["run", "-j", "4000000000"]), 0, &[]);
     let limited = |shell: &str| -> Ended {
         let mut sh = project.command("sh");
-        sh.args(["-c", shell]).env("M", mlctl()).output().unwrap().into()
+        sh.args(["-c", shell]).env("M", mlctl()).ended()
     };
     // Too few to work, told rather than hung; and what is left over works.
     let ended = limited("ulimit -n 24; exec $M run -j 64 --force a");

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::{Tmpfs, is_root, processes, says, skip, statuses};
-use crate::support::Project;
+use super::{Tmpfs, is_root, processes, says, statuses};
+use crate::support::{Project, Start, skip};
 
 /// Step by step: the name, the script, and what is said of it (`None`: it succeeds).
 const RUDE: &[(&str, &str, Option<&str>)] = &[
@@ -98,9 +98,8 @@ fn a_large_log_is_kept_and_shown() {
     says(&project.run(&["run"]), 0, &[]);
     let mut logs = project.command("sh");
     let shell = format!("'{}' logs a | tail -c 8; '{}' logs a | head -c 10 | wc -c", exe(), exe());
-    let shown = logs.args(["-c", &shell]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&shown.stdout), "the end\n10\n");
-    assert_eq!(String::from_utf8_lossy(&shown.stderr), "");
+    let shown = logs.args(["-c", &shell]).ended();
+    assert_eq!((shown.stdout.as_str(), shown.stderr.as_str()), ("the end\n10\n", ""));
 }
 
 fn exe() -> &'static str {

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::{Run, output, says, statuses, until_printed};
-use crate::support::{Project, mlctl};
+use super::{output, says, start, statuses, until_printed};
+use crate::support::{Ended, Project, Running, Start, mlctl};
 
 /// `mine` holds what no other run would make, and ends when `gate` is there.
 const SPEC: &str = r#"
@@ -34,7 +34,7 @@ fn with_gate(gate: &Project) -> String {
 fn two_runs_of_one_project_agree_on_the_bytes() {
     let project = Project::empty();
     project.write("mlctl.toml", &with_gate(&project));
-    let both = [(); 2].map(|()| Run::start(&project, &["run", "-q"]));
+    let both = [(); 2].map(|()| start(&project, &["run", "-q"]));
     until_both_wait(&project);
     fs::write(project.home().join("go"), "").unwrap();
     both.into_iter().for_each(|run| says(&run.end(), 0, &[]));
@@ -50,15 +50,15 @@ fn two_projects_that_share_a_store_agree_on_the_bytes() {
     let (one, other) = (Project::empty(), Project::empty());
     one.write("mlctl.toml", &with_gate(&one));
     other.write("mlctl.toml", &with_gate(&one));
-    let first = Run::start(&one, &["run", "-q"]);
+    let first = start(&one, &["run", "-q"]);
     let mut second = other.command(mlctl());
-    let second = second.args(["run", "-q"]).env("MLCTL_STORE", one.store()).spawn().unwrap();
+    let second = second.args(["run", "-q"]).env("MLCTL_STORE", one.store()).start();
     for project in [&one, &other] {
         until_printed(project, "mine", "waiting");
     }
     fs::write(one.home().join("go"), "").unwrap();
     says(&first.end(), 0, &[]);
-    assert_eq!(second.wait_with_output().unwrap().status.code(), Some(0));
+    says(&second.end(), 0, &[]);
     assert_eq!(artifacts(&one, "@latest"), artifacts(&other, "@latest"));
 }
 
@@ -79,7 +79,7 @@ fn artifacts(project: &Project, run: &str) -> Vec<(String, String)> {
 }
 
 /// A run that is in the middle of `wait`, and a step after it that shows its sources and an input of the project.
-fn waiting(project: &Project) -> Run {
+fn waiting(project: &Project) -> Running {
     let gate = project.home().join("go");
     let spec = r#"
         [project]
@@ -95,12 +95,12 @@ fn waiting(project: &Project) -> Run {
     project.write("mlctl.toml", &spec.replace("@GATE@", gate.to_str().unwrap()));
     project.write("source.txt", "source as it was\n");
     project.write("data.txt", "data as it was\n");
-    let run = Run::start(project, &["run", "-j", "1"]);
+    let run = start(project, &["run", "-j", "1"]);
     until_printed(project, "wait", "waiting");
     run
 }
 
-fn go_on(project: &Project, run: Run) -> crate::support::Ended {
+fn go_on(project: &Project, run: Running) -> Ended {
     fs::write(project.home().join("go"), "").unwrap();
     run.end()
 }
