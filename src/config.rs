@@ -134,6 +134,7 @@ fn merge(base: &mut ContextLayer, over: &ContextLayer) {
         annotations,
         node_selector,
         tolerations,
+        base_images,
         steps,
     } = over;
     put(&mut base.engine, engine);
@@ -156,6 +157,7 @@ fn merge(base: &mut ContextLayer, over: &ContextLayer) {
     put_all(&mut base.annotations, annotations);
     put_all(&mut base.node_selector, node_selector);
     put_list(&mut base.tolerations, tolerations);
+    base.base_images = base_images.over(&base.base_images);
     for (step, placement) in steps {
         merge_placement(base.steps.entry(step.clone()).or_default(), placement);
     }
@@ -211,6 +213,8 @@ fn entries(layer: &ContextLayer) -> Vec<(String, Value)> {
     add("parallelism", json!(layer.parallelism));
     add("pod-security", json!(layer.pod_security));
     add("ca", json!(layer.ca));
+    add("base-images.python", json!(layer.base_images.python));
+    add("base-images.plain", json!(layer.base_images.plain));
     for (table, values) in [
         ("settings", &layer.settings),
         ("labels", &layer.labels),

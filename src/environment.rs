@@ -1,4 +1,4 @@
-//! Environments on this machine: from what the spec and the lock say to programs that steps can run.
+//! Environments: from what the spec and the lock say to programs that steps can run, on this machine or in an image.
 //!
 //! A *realisation* is what runs, and part of every key: operating system and architecture, Python as declared, the
 //! locked distributions by name and version, system packages. The hashes of the lock are not in it, because pip locks
@@ -10,12 +10,13 @@ use std::path::Path;
 
 use mlctl_core::diag::{Diag, Source};
 use mlctl_core::digest::Digest;
-use mlctl_core::workflow::{Environment, EnvironmentKind, Workflow};
+use mlctl_core::key::Encoder;
+use mlctl_core::workflow::{BaseImages, Environment, EnvironmentKind, Workflow};
 use mlctl_exec::Realised;
 
 use crate::error::CommandError;
 use crate::lock::requirements::Described;
-use crate::lock::{self, Lock, LockedEnvironment};
+use crate::lock::{self, Lock, LockedEnvironment, LockedImage};
 
 mod gc;
 mod maker;
@@ -72,6 +73,22 @@ pub(crate) enum Update<'a> {
 /// Told what happens; from any thread.
 pub(crate) type Progress<'a> = dyn Fn(Update<'_>) + Sync + 'a;
 
+/// Where steps run, as far as environments depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The platform of their programs, as the lock names it.
+    pub(crate) platform: String,
+    /// In containers: what those begin with that name no image. `None`: as processes of this machine.
+    pub(crate) base_images: Option<BaseImages>,
+}
+
+impl Target {
+    /// This machine, without containers.
+    pub(crate) fn processes() -> Self {
+        Self { platform: lock::platform(), base_images: None }
+    }
+}
+
 /// What runs the steps of an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Realisation {
@@ -79,30 +96,53 @@ pub(crate) struct Realisation {
     pub(crate) name: String,
     /// What it is, in keys.
     pub(crate) digest: Digest,
-    /// The Python in it; `None`: only the machine's programs.
-    pub(crate) python: Option<LockedEnvironment>,
-    /// Debian packages that it needs.
-    pub(crate) system_packages: Vec<String>,
+    /// What it is made from.
+    pub(crate) kind: RealisationKind,
 }
 
-/// The realisation digest of steps without an environment: the machine's programs.
-pub(crate) fn host() -> Digest {
-    digest(Some(&lock::platform()), None, &[])
+/// What a realisation is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RealisationKind {
+    /// A description: installed on this machine, or in an image of its own.
+    Described {
+        /// The Python in it; `None`: only programs of the system.
+        python: Option<LockedEnvironment>,
+        /// Debian packages that it needs.
+        system_packages: Vec<String>,
+        /// In containers: what its image begins with.
+        base: Option<NamedImage>,
+    },
+    /// An image that the spec names.
+    Image(NamedImage),
 }
 
-/// What each of `names` is, by name: a pure function of spec and lock. Environments that this machine cannot run
+/// An image by name, and which one that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedImage {
+    /// As the spec or the context has it.
+    pub(crate) name: String,
+    /// As it is locked.
+    pub(crate) locked: LockedImage,
+}
+
+/// The realisation digest of steps without an environment: the programs of a platform.
+pub(crate) fn host(platform: &str) -> Digest {
+    digest(Some(platform), Programs { python: None, system_packages: &[] })
+}
+
+/// What each of `names` is, by name: a pure function of spec, lock and target. Environments that this machine cannot run
 /// without containers, and those that are not locked, are errors at their place in the spec.
 pub(crate) fn realisations<'a>(
     workflow: &Workflow,
     spec: &Source,
-    lock: &Lock,
+    (lock, target): (&Lock, &Target),
     names: impl IntoIterator<Item = &'a str>,
 ) -> Result<BTreeMap<String, Realisation>, CommandError> {
     let mut all = BTreeMap::new();
     let mut refused = Vec::new();
     for name in names {
         let Some(environment) = workflow.environments.get(name) else { continue };
-        match realisation(name, environment, lock) {
+        match realisation(name, environment, lock, target) {
             Ok(realisation) => drop(all.insert(name.to_owned(), realisation)),
             Err(diag) => refused.push(*diag),
         }
@@ -110,44 +150,67 @@ pub(crate) fn realisations<'a>(
     if refused.is_empty() { Ok(all) } else { Err(CommandError::diags(spec.clone(), refused)) }
 }
 
-fn realisation(name: &str, environment: &Environment, lock: &Lock) -> Result<Realisation, Box<Diag>> {
-    let described = described(name, environment)?;
-    let EnvironmentKind::Described { system_packages, .. } = &environment.kind else { unreachable!("it is described") };
-    let python = match lock.environment(name) {
-        Some(locked) if described.has_python() => Some(locked.clone()),
-        None if described.has_python() => {
-            let message = format!("environment `{name}` is not locked for {}", lock::platform());
-            let diag = Diag::error("environment-not-locked", environment.span, message);
-            return Err(Box::new(diag.help("run `mlctl lock`")));
-        }
-        _ => None,
+fn realisation(name: &str, environment: &Environment, lock: &Lock, target: &Target) -> Result<Realisation, Box<Diag>> {
+    let not_locked = |what: &str| {
+        let message = format!("{what} is not locked for {}", target.platform);
+        Box::new(Diag::error("environment-not-locked", environment.span, message).help("run `mlctl lock`"))
     };
-    let platform = (!environment.portable).then(lock::platform);
-    let digest = digest(platform.as_deref(), python.as_ref(), system_packages);
-    Ok(Realisation { name: name.to_owned(), digest, python, system_packages: system_packages.clone() })
+    let image = |image: String| match lock.image(&image, &target.platform) {
+        Some(locked) => Ok(NamedImage { name: image, locked: locked.clone() }),
+        None => Err(not_locked(&format!("image `{image}` of environment `{name}`"))),
+    };
+    let platform = (!environment.portable).then_some(target.platform.as_str());
+    let (digest, kind) = match (&environment.kind, &target.base_images) {
+        (EnvironmentKind::Image(named), Some(_)) => {
+            let named = image(named.clone())?;
+            (image_digest(platform, &named.locked.digest), RealisationKind::Image(named))
+        }
+        (EnvironmentKind::Described { system_packages, .. }, base_images) => {
+            let python = match lock.environment(name, &target.platform) {
+                Some(locked) if described(name, environment)?.has_python() => Some(locked.clone()),
+                None if described(name, environment)?.has_python() => {
+                    return Err(not_locked(&format!("environment `{name}`")));
+                }
+                _ => None,
+            };
+            let version = python.as_ref().map(|locked| locked.python.as_str());
+            let base = base_images.as_ref().map(|images| image(images.image(version))).transpose()?;
+            let digest = digest(platform, Programs { python: python.as_ref(), system_packages });
+            (digest, RealisationKind::Described { python, system_packages: system_packages.clone(), base })
+        }
+        (EnvironmentKind::Image(_) | EnvironmentKind::Build(_), _) => return Err(needs_container(name, environment)),
+    };
+    Ok(Realisation { name: name.to_owned(), digest, kind })
 }
 
 /// The environment as something to resolve and install; one made of an image is refused.
 pub(crate) fn described<'a>(name: &'a str, environment: &'a Environment) -> Result<Described<'a>, Box<Diag>> {
-    let what = match &environment.kind {
-        EnvironmentKind::Described { python, requirements, packages, .. } => {
-            return Ok(Described {
-                name,
-                span: environment.span,
-                python: python.as_deref(),
-                requirements: requirements.as_ref().map(|(file, span)| (file.as_str(), *span)),
-                packages,
-            });
-        }
-        EnvironmentKind::Image(_) => "an image",
-        EnvironmentKind::Build(_) => "a Dockerfile",
+    let EnvironmentKind::Described { python, requirements, packages, .. } = &environment.kind else {
+        return Err(needs_container(name, environment));
     };
-    let message = format!("environment `{name}` is {what}, which local processes cannot run in");
-    let diag = Diag::error("environment-needs-container", environment.span, message);
-    Err(Box::new(diag.help("run it in containers: `--context docker`")))
+    Ok(Described {
+        name,
+        span: environment.span,
+        python: python.as_deref(),
+        requirements: requirements.as_ref().map(|(file, span)| (file.as_str(), *span)),
+        packages,
+    })
 }
 
-fn digest(platform: Option<&str>, python: Option<&LockedEnvironment>, system_packages: &[String]) -> Digest {
+fn needs_container(name: &str, environment: &Environment) -> Box<Diag> {
+    let what = if matches!(environment.kind, EnvironmentKind::Image(_)) { "an image" } else { "a Dockerfile" };
+    let message = format!("environment `{name}` is {what}, which local processes cannot run in");
+    let diag = Diag::error("environment-needs-container", environment.span, message);
+    Box::new(diag.help("run it in containers: `--context docker`"))
+}
+
+/// What a described environment holds.
+struct Programs<'a> {
+    python: Option<&'a LockedEnvironment>,
+    system_packages: &'a [String],
+}
+
+fn digest(platform: Option<&str>, Programs { python, system_packages }: Programs<'_>) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("mlctl 1 realisation");
     let mut field = |text: &str| {
         hasher.update(&(text.len() as u64).to_le_bytes());
@@ -173,17 +236,27 @@ fn digest(platform: Option<&str>, python: Option<&LockedEnvironment>, system_pac
     hasher.finalize().into()
 }
 
+/// Of an image, by its digest.
+fn image_digest(platform: Option<&str>, image: &str) -> Digest {
+    let mut encoder = Encoder::new("mlctl 1 image");
+    encoder.text(platform.unwrap_or("")).text(image);
+    encoder.finish()
+}
+
 /// Makes `realisation` ready on this machine: its virtual environment is made once, however many threads and processes
-/// ask, and kept for all projects under `store`. Cheap when it is there.
+/// ask, and kept for all projects under `store`. Cheap when it is there. An image needs nothing here.
 pub(crate) fn realise(
     realisation: &Realisation,
     project: &Path,
     store: &Path,
     progress: &Progress<'_>,
 ) -> Result<Realised, CommandError> {
-    system::check(&realisation.name, &realisation.system_packages, progress)?;
-    match &realisation.python {
-        None => Ok(Realised { path: Vec::new(), env: BTreeMap::new() }),
+    let RealisationKind::Described { python, system_packages, .. } = &realisation.kind else {
+        return Ok(Realised::default());
+    };
+    system::check(&realisation.name, system_packages, progress)?;
+    match python {
+        None => Ok(Realised::default()),
         Some(locked) => venv::realise(&Maker::new(&realisation.name, project, store, progress), locked),
     }
 }

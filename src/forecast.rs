@@ -11,7 +11,7 @@ use mlctl_core::scheduler::Facts;
 use mlctl_exec::sources::Inputs;
 use mlctl_exec::store::Store;
 
-use crate::environment;
+use crate::environment::{self, Target};
 use crate::error::CommandError;
 use crate::lock::{self, Lock, Mode, Wanted};
 use crate::prepare::{self, Asked, Files, Trees};
@@ -62,7 +62,14 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<(Fore
     let trees = prepare::sources(&project, &plan, &files)?;
     session.ui.warnings(&project.source, &prepare::unmatched_sources(&plan, &trees));
     files.save();
-    let of = lock::Project { root: &project.root, spec: &project.source, workflow: &project.workflow, store: &store };
+    let target = Target::processes();
+    let of = lock::Project {
+        root: &project.root,
+        spec: &project.source,
+        workflow: &project.workflow,
+        store: &store,
+        target: &target,
+    };
     let wanted = Wanted::by(prepare::steps(&plan));
     if locked {
         lock::ensure(of, &wanted, Mode::Frozen, &|_| {})?;
@@ -73,8 +80,8 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<(Fore
         lock::ensure(of, &wanted, Mode::Frozen, &|_| {}).is_ok()
     };
     let names = wanted.environments.iter().copied().filter(is_current);
-    let realisations = environment::realisations(&project.workflow, &project.source, &lock, names)?;
-    let facts = prepare::facts((&project, &context, &plan), &trees, &realisations, inputs, &lock)?;
+    let realisations = environment::realisations(&project.workflow, &project.source, (&lock, &target), names)?;
+    let facts = prepare::facts((&project, &context, &plan), &target, &trees, &realisations, inputs, &lock)?;
     Ok((forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs, keeps: false }), trees))
 }
 

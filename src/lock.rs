@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::fmt;
 
 use mlctl_core::digest::Digest;
 use serde::Deserialize;
@@ -33,6 +34,8 @@ pub(crate) const FILE_NAME: &str = "mlctl.lock";
 pub(crate) struct Lock {
     /// By environment, then by platform ([`platform`]).
     pub(crate) environments: BTreeMap<String, BTreeMap<String, LockedEnvironment>>,
+    /// By name, as the spec or the context has it, then by platform.
+    pub(crate) images: BTreeMap<String, BTreeMap<String, LockedImage>>,
     /// By URL.
     pub(crate) urls: BTreeMap<String, LockedUrl>,
 }
@@ -65,6 +68,17 @@ pub(crate) struct Distribution {
     pub(crate) sha256: Vec<String>,
 }
 
+/// The image that a name stood for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LockedImage {
+    /// `sha256:...`: what a registry has under that name.
+    pub(crate) digest: String,
+    /// It is in no registry: the digest is the image's id, and machines that have no such image cannot get it.
+    #[serde(default)]
+    pub(crate) local: bool,
+}
+
 /// What was found at a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,13 +92,40 @@ pub(crate) struct LockedUrl {
 }
 
 impl Lock {
-    /// What `environment` holds on this platform.
-    pub(crate) fn environment(&self, environment: &str) -> Option<&LockedEnvironment> {
-        self.environments.get(environment)?.get(&platform())
+    /// What `environment` holds on a platform.
+    pub(crate) fn environment(&self, environment: &str, platform: &str) -> Option<&LockedEnvironment> {
+        self.environments.get(environment)?.get(platform)
+    }
+
+    /// What the name of an image stands for on a platform.
+    pub(crate) fn image(&self, name: &str, platform: &str) -> Option<&LockedImage> {
+        self.images.get(name)?.get(platform)
     }
 }
 
-/// This platform, as entries name it: `linux-x86_64`.
+impl fmt::Display for LockedImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.digest)?;
+        if self.local { f.write_str(" (of this machine alone)") } else { Ok(()) }
+    }
+}
+
+impl LockedImage {
+    /// Exactly this image, as Docker names it: `name` is what was locked.
+    #[allow(dead_code)]
+    pub(crate) fn reference(&self, name: &str) -> String {
+        if self.local {
+            return self.digest.clone();
+        }
+        let repository = name.split_once('@').map_or(name, |(repository, _)| repository);
+        // A colon before the last slash belongs to the registry's port.
+        let path = repository.rfind('/').map_or(0, |slash| slash + 1);
+        let end = repository[path..].find(':').map_or(repository.len(), |colon| path + colon);
+        format!("{}@{}", &repository[..end], self.digest)
+    }
+}
+
+/// This machine's platform, as entries name it: `linux-x86_64`.
 pub(crate) fn platform() -> String {
     format!("{}-{}", env::consts::OS, env::consts::ARCH)
 }

@@ -17,7 +17,7 @@ use mlctl_exec::sources::{Inputs, Snapshot, SourceError, SourceTree};
 use mlctl_exec::store::StoreError;
 
 use crate::config::{Context, secret};
-use crate::environment::{self, Realisation};
+use crate::environment::{self, Realisation, Target};
 use crate::error::{CommandError, Kind};
 use crate::lock::Lock;
 use crate::session::Project;
@@ -160,10 +160,11 @@ pub(crate) fn check_capabilities(project: &Project, context: &Context, plan: &Pl
         .filter_map(|(name, environment)| Some(*environment::described(name, environment).err()?))
         .collect();
     for step in plan.needed() {
-        let (wants, name) = (plan.steps[step.0 as usize].resources, &plan.step(step).name);
+        let (wants, Step { name, span, resources_span, .. }) = (plan.steps[step.0 as usize].resources, plan.step(step));
+        let span = resources_span.unwrap_or(*span);
         let mut refuse = |(what, has): (String, String)| {
             let message = format!("`{name}` asks for {what}; this machine has {has}");
-            refused.push(Diag::error("too-large", plan.step(step).span, message).help(format!(
+            refused.push(Diag::error("too-large", span, message).help(format!(
                 "ask for less, for this context alone in [contexts.{}.steps.{name}], or run it elsewhere",
                 context.name
             )));
@@ -296,6 +297,7 @@ pub(crate) fn inputs(
 /// Puts the facts together.
 pub(crate) fn facts(
     (project, context, plan): (&Project, &Context, &Plan),
+    target: &Target,
     trees: &Trees,
     realisations: &BTreeMap<String, Realisation>,
     files: HashMap<String, Result<Artifact, String>>,
@@ -304,7 +306,7 @@ pub(crate) fn facts(
     Ok(Facts {
         sources: trees.iter().map(|(ix, tree)| (*ix, tree.digest)).collect(),
         environments: realisations.iter().map(|(name, realisation)| (name.clone(), realisation.digest)).collect(),
-        host: Some(environment::host()),
+        host: Some(environment::host(&target.platform)),
         files,
         urls: lock.urls.iter().map(|(url, locked)| (url.clone(), locked.artifact())).collect(),
         settings: secret::settings(context, &project.source, steps(plan))?,

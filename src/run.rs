@@ -17,7 +17,7 @@ use mlctl_exec::{Cancel, Executor, Warden};
 use crate::config::Context;
 use crate::config::secret::Secrets;
 use crate::engine::local::{self, LocalRun, Surroundings};
-use crate::environment::{self, Realisation};
+use crate::environment::{self, Realisation, Target};
 use crate::error::CommandError;
 use crate::lock::{self, Mode, Wanted};
 use crate::platform::machine;
@@ -74,7 +74,17 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     prepare::warn_of_idle_force(&session.ui, &plan);
     prepare::check_capabilities(&project, &context, &plan)?;
     let dirty = git::Dirty::ask(&project.root);
-    let ready = make_ready(session, &project, &context, &plan, &files, &store, how)?;
+    let target = Target::processes();
+    let making = Making {
+        session,
+        project: &project,
+        context: &context,
+        plan: &plan,
+        files: &files,
+        store: &store,
+        target: &target,
+    };
+    let ready = making.ready(how.locked)?;
     // The lock may be new. What changes from here on is not what this run saw.
     let wanted = reuse::Asked { lock: ready.lock, ..wanted };
     files.save();
@@ -135,53 +145,62 @@ struct Ready {
     requirements: Vec<(String, Artifact)>,
 }
 
-fn make_ready(
-    session: &Session,
-    project: &Project,
-    context: &Context,
-    plan: &Plan,
-    files: &Files,
-    store: &Store,
-    how: &How,
-) -> Result<Ready, CommandError> {
-    let secrets = Secrets::fetch(context, &project.source, prepare::steps(plan))?;
-    let progress = Preparing::new(&session.ui);
-    let wanted = Wanted::by(prepare::steps(plan));
-    let unusable = |error: &dyn std::error::Error| CommandError::missing("cannot use the store").because(error);
-    let inputs = prepare::inputs(project, plan, |path| files.inputs.put(path, store))?;
-    let trees = prepare::sources(project, plan, files)?;
-    session.ui.warnings(&project.source, &prepare::unmatched_sources(plan, &trees));
-    for tree in trees.values() {
-        store.put_sources(tree).map_err(|error| unusable(&error))?;
-    }
-    let of = lock::Project { root: &project.root, spec: &project.source, workflow: &project.workflow, store };
-    let mode = if how.locked { Mode::Frozen } else { Mode::Complete };
-    let lock = lock::ensure(of, &wanted, mode, &|update| progress.update(update))?;
-    // At once: what follows may take minutes, and what is written meanwhile is not what this run saw.
-    let lock_text = lock_text(&project.root);
-    let mut requirements = Vec::new();
-    for path in lock::requirements_files(of, &wanted.environments)? {
-        let path = path.to_string_lossy().into_owned();
-        // One outside the project has no digest here: `Note::inputs` then never holds.
-        let artifact = files.inputs.digest(&path).unwrap_or(UNKNOWN);
-        requirements.push((path, artifact));
-    }
-    for (url, input) in &wanted.urls {
-        if let Some(locked) = lock.urls.get(*url) {
-            lock::fetch(store, &project.source, (url, input.span), locked, &|update| progress.update(update))?;
+/// What is made ready, for what and with what.
+struct Making<'a> {
+    session: &'a Session,
+    project: &'a Project,
+    context: &'a Context,
+    plan: &'a Plan,
+    files: &'a Files,
+    store: &'a Store,
+    target: &'a Target,
+}
+
+impl Making<'_> {
+    fn ready(&self, locked: bool) -> Result<Ready, CommandError> {
+        let Self { session, project, context, plan, files, store, target } = *self;
+        let secrets = Secrets::fetch(context, &project.source, prepare::steps(plan))?;
+        let progress = Preparing::new(&session.ui);
+        let wanted = Wanted::by(prepare::steps(plan));
+        let unusable = |error: &dyn std::error::Error| CommandError::missing("cannot use the store").because(error);
+        let inputs = prepare::inputs(project, plan, |path| files.inputs.put(path, store))?;
+        let trees = prepare::sources(project, plan, files)?;
+        session.ui.warnings(&project.source, &prepare::unmatched_sources(plan, &trees));
+        for tree in trees.values() {
+            store.put_sources(tree).map_err(|error| unusable(&error))?;
         }
-    }
-    let names = wanted.environments.iter().copied();
-    let realisations = environment::realisations(&project.workflow, &project.source, &lock, names)?;
-    let facts = prepare::facts((project, context, plan), &trees, &realisations, inputs, &lock)?;
-    // Nothing is installed for results that are there.
-    if !realisations.is_empty() {
-        let mut stored = forecast::Stored { store, inputs: &files.inputs, keeps: false };
-        for name in forecast::environments_that_run(plan, &facts, &mut stored) {
-            environment::realise(&realisations[&name], &project.root, store.root(), &|update| progress.update(update))?;
+        let of =
+            lock::Project { root: &project.root, spec: &project.source, workflow: &project.workflow, store, target };
+        let mode = if locked { Mode::Frozen } else { Mode::Complete };
+        let lock = lock::ensure(of, &wanted, mode, &|update| progress.update(update))?;
+        // At once: what follows may take minutes, and what is written meanwhile is not what this run saw.
+        let lock_text = lock_text(&project.root);
+        let mut requirements = Vec::new();
+        for path in lock::requirements_files(of, &wanted.environments)? {
+            let path = path.to_string_lossy().into_owned();
+            // One outside the project has no digest here: `Note::inputs` then never holds.
+            let artifact = files.inputs.digest(&path).unwrap_or(UNKNOWN);
+            requirements.push((path, artifact));
         }
+        for (url, input) in &wanted.urls {
+            if let Some(locked) = lock.urls.get(*url) {
+                lock::fetch(store, &project.source, (url, input.span), locked, &|update| progress.update(update))?;
+            }
+        }
+        let names = wanted.environments.iter().copied();
+        let realisations = environment::realisations(&project.workflow, &project.source, (&lock, target), names)?;
+        let facts = prepare::facts((project, context, plan), target, &trees, &realisations, inputs, &lock)?;
+        // Nothing is installed for results that are there.
+        if !realisations.is_empty() {
+            let mut stored = forecast::Stored { store, inputs: &files.inputs, keeps: false };
+            for name in forecast::environments_that_run(plan, &facts, &mut stored) {
+                environment::realise(&realisations[&name], &project.root, store.root(), &|update| {
+                    progress.update(update)
+                })?;
+            }
+        }
+        Ok(Ready { facts, realisations, secrets, lock: lock_text, requirements })
     }
-    Ok(Ready { facts, realisations, secrets, lock: lock_text, requirements })
 }
 
 fn reuse_key<'a>(session: &'a Session, root: &Path, source: &Source, asked: &'a Asked) -> reuse::Asked<'a> {

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::complete;
+use crate::environment::Target;
 use crate::error::CommandError;
 use crate::lock::{self, Difference, FILE_NAME, Lock, Mode, Wanted};
 use crate::session::{Project, Session, open_store};
@@ -39,10 +40,16 @@ pub(super) fn lock(session: &Session, args: LockArgs) -> Result<ExitCode, Comman
     };
     let before = Lock::read(&project.root)?;
     let progress = Preparing::new(&session.ui);
-    let context =
-        lock::Project { root: &project.root, spec: &project.source, workflow: &project.workflow, store: &store };
+    let target = Target::processes();
+    let of = lock::Project {
+        root: &project.root,
+        spec: &project.source,
+        workflow: &project.workflow,
+        store: &store,
+        target: &target,
+    };
     let wanted = wanted(&project, &args.environments)?;
-    let after = lock::ensure(context, &wanted, mode, &|update| progress.update(update))?;
+    let after = lock::ensure(of, &wanted, mode, &|update| progress.update(update))?;
     drop(progress);
     let differences = after.differences(&before);
     if session.ui.is_json() {

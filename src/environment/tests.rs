@@ -28,7 +28,7 @@ fn lock(platform: &str, version: &str, sha256: &[&str]) -> Lock {
 }
 
 fn key(environment: &Environment, lock: &Lock) -> Digest {
-    realisation("default", environment, lock).unwrap().digest
+    realisation("default", environment, lock, &Target::processes()).unwrap().digest
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_realisation_is_platform_python_versions_and_system_packages() {
         key(&plain, &lock(&here, "1.16.0", &["aa"])),
         key(&environment(true, &[]), &lock(&here, "1.17.0", &["aa"])),
         key(&environment(false, &["libgomp1"]), &lock(&here, "1.17.0", &["aa"])),
-        host(),
+        host(&here),
     ];
     for (at, other) in others.iter().enumerate() {
         assert_ne!(digest, *other);
@@ -58,6 +58,6 @@ fn the_order_of_system_packages_does_not_matter() {
 #[test]
 fn what_another_platform_has_locked_is_not_taken() {
     let other = lock("plan9-mips", "1.17.0", &["aa"]);
-    let diag = realisation("default", &environment(true, &[]), &other).unwrap_err();
+    let diag = realisation("default", &environment(true, &[]), &other, &Target::processes()).unwrap_err();
     assert_eq!(diag.code, "environment-not-locked");
 }

@@ -31,6 +31,10 @@ impl Lock {
                 &new.get(&key).map_or_else(BTreeMap::new, |locked| versions(locked)),
             );
         }
+        for platform in before.image_platforms().union(&self.image_platforms()) {
+            let of = format!("images ({platform})");
+            compare(&mut differences, &of, &before.images_of(platform), &self.images_of(platform));
+        }
         compare(&mut differences, "downloads", &before.digests(), &self.digests());
         differences
     }
@@ -42,6 +46,15 @@ impl Lock {
                 platforms.iter().map(move |(at, locked)| ((name.as_str(), at.as_str()), locked))
             })
             .collect()
+    }
+
+    fn image_platforms(&self) -> BTreeSet<&str> {
+        self.images.values().flat_map(|platforms| platforms.keys().map(String::as_str)).collect()
+    }
+
+    fn images_of(&self, platform: &str) -> BTreeMap<&str, String> {
+        let images = self.images.keys().filter_map(|name| Some((name.as_str(), self.image(name, platform)?)));
+        images.map(|(name, locked)| (name, locked.to_string())).collect()
     }
 
     fn digests(&self) -> BTreeMap<&str, String> {

@@ -9,8 +9,8 @@ use mlctl_exec::store::Store;
 
 use super::requirements::{self, Inputs};
 use super::wanted::{UrlInput, Wanted};
-use super::{FILE_NAME, Lock, file, platform, resolve, urls};
-use crate::environment::{Maker, Progress, described};
+use super::{FILE_NAME, Lock, file, resolve, urls};
+use crate::environment::{Maker, Progress, Target, described};
 use crate::error::CommandError;
 
 /// What may be changed in a lock.
@@ -35,6 +35,8 @@ pub(crate) struct Project<'a> {
     pub(crate) workflow: &'a Workflow,
     /// Where downloads are put, and resolvers keep their tools.
     pub(crate) store: &'a Store,
+    /// Where the steps are to run.
+    pub(crate) target: &'a Target,
 }
 
 /// The lock with a current entry for everything `wanted`: resolved and downloaded where `mode` allows it, and written if
@@ -47,18 +49,18 @@ pub(crate) fn ensure(
 ) -> Result<Lock, CommandError> {
     let lock = Lock::read(project.root)?;
     let inputs = inputs(project, &wanted.environments)?;
-    let changes = changes(&lock, wanted, &inputs, mode);
+    let changes = changes(&lock, wanted, (&inputs, project.target), mode);
     if changes.is_empty() {
         return Ok(lock);
     }
     if mode == Mode::Frozen {
-        return Err(frozen(&lock, &changes));
+        return Err(frozen(&lock, &changes, project.target));
     }
     let _alone = file::exclusively(project.root)
         .map_err(|error| CommandError::missing(format!("cannot write {FILE_NAME}")).because(&error))?;
     // Another mlctl may have written meanwhile.
     let before = Lock::read(project.root)?;
-    let changes = self::changes(&before, wanted, &inputs, mode);
+    let changes = self::changes(&before, wanted, (&inputs, project.target), mode);
     let mut lock = before.clone();
     let mut result = Ok(());
     for change in &changes {
@@ -80,11 +82,16 @@ enum Change<'a> {
     ForgetUrl(String),
 }
 
-fn changes<'a>(lock: &Lock, wanted: &Wanted<'a>, inputs: &'a [(&'a str, Inputs)], mode: Mode) -> Vec<Change<'a>> {
+fn changes<'a>(
+    lock: &Lock,
+    wanted: &Wanted<'a>,
+    (inputs, target): (&'a [(&'a str, Inputs)], &Target),
+    mode: Mode,
+) -> Vec<Change<'a>> {
     let update = mode == Mode::Update;
     let mut changes = Vec::new();
     for (name, inputs) in inputs {
-        if update || lock.environment(name).is_none_or(|locked| locked.inputs != inputs.digest) {
+        if update || lock.environment(name, &target.platform).is_none_or(|locked| locked.inputs != inputs.digest) {
             changes.push(Change::Resolve(name, inputs));
         }
     }
@@ -110,7 +117,10 @@ impl Change<'_> {
                 let Ok(described) = described(name, &project.workflow.environments[*name]) else { return Ok(()) };
                 let maker = Maker::new(name, project.root, project.store.root(), progress);
                 let locked = resolve::resolve(&maker, project.spec, &described, inputs)?;
-                lock.environments.entry((*name).to_owned()).or_default().insert(platform(), locked);
+                lock.environments
+                    .entry((*name).to_owned())
+                    .or_default()
+                    .insert(project.target.platform.clone(), locked);
             }
             Self::Download(url, input) => {
                 let found = urls::download(project.store, url, progress).and_then(|found| input.verify(found));
@@ -124,12 +134,12 @@ impl Change<'_> {
     }
 
     /// Why the lock is not up to date.
-    fn reason(&self, lock: &Lock) -> String {
+    fn reason(&self, lock: &Lock, platform: &str) -> String {
         match self {
-            Self::Resolve(name, _) if lock.environment(name).is_some() => {
+            Self::Resolve(name, _) if lock.environment(name, platform).is_some() => {
                 format!("environment `{name}` asks for something else than it was locked from")
             }
-            Self::Resolve(name, _) => format!("environment `{name}` is not locked for {}", platform()),
+            Self::Resolve(name, _) => format!("environment `{name}` is not locked for {platform}"),
             Self::Download(url, _) if lock.urls.contains_key(*url) => {
                 format!("{url} must have another SHA-256 than the locked one")
             }
@@ -162,8 +172,8 @@ pub(crate) fn requirements_files(
 }
 
 /// What would have to change, and is not allowed to.
-fn frozen(lock: &Lock, changes: &[Change<'_>]) -> CommandError {
+fn frozen(lock: &Lock, changes: &[Change<'_>], target: &Target) -> CommandError {
     let error = CommandError::missing(format!("{FILE_NAME} is not up to date, and may not be changed"));
-    let reasons: Vec<String> = changes.iter().map(|change| change.reason(lock)).collect();
+    let reasons: Vec<String> = changes.iter().map(|change| change.reason(lock, &target.platform)).collect();
     error.cause(reasons.join("\n")).hint("run `mlctl lock` and commit the file")
 }

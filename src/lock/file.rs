@@ -11,14 +11,16 @@ use std::path::Path;
 use mlctl_core::diag::{Diag, Source, Span};
 use serde::Deserialize;
 
-use super::{FILE_NAME, Lock, LockedEnvironment, LockedUrl};
+use super::{FILE_NAME, Lock, LockedEnvironment, LockedImage, LockedUrl};
 use crate::error::CommandError;
 use crate::record::make_home;
 
 /// The version of the format. A newer one is refused: an older mlctl would drop what it does not know.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+/// The last one without images. Written where there are none, so that older ones of a team can read it.
+const WITHOUT_IMAGES: i64 = 1;
 
-const HEADER: &str = "# Written by mlctl: what the environments and downloads of mlctl.toml are, exactly.\n\
+const HEADER: &str = "# Written by mlctl: what the environments, images and downloads of mlctl.toml are, exactly.\n\
                       # Commit it. `mlctl lock --update` resolves anew.\n";
 
 /// The one field that every version of the format has.
@@ -34,6 +36,8 @@ struct Document {
     _version: i64,
     #[serde(default)]
     environments: BTreeMap<String, BTreeMap<String, LockedEnvironment>>,
+    #[serde(default)]
+    images: BTreeMap<String, BTreeMap<String, LockedImage>>,
     #[serde(default)]
     urls: BTreeMap<String, LockedUrl>,
 }
@@ -63,20 +67,20 @@ impl Lock {
         };
         let header: Header = toml::from_str(text).map_err(invalid)?;
         match header.version {
-            Some(version) if *version.get_ref() == VERSION => {}
+            Some(version) if (WITHOUT_IMAGES..=VERSION).contains(version.get_ref()) => {}
             Some(version) => {
                 let message =
-                    format!("this lock has version {}; this mlctl knows version {VERSION}", version.get_ref());
+                    format!("this lock has version {}; this mlctl knows versions up to {VERSION}", version.get_ref());
                 let diag = Diag::error("lock-version", version.span().into(), message);
                 return Err(refuse(text, diag.help("it was written by a newer mlctl: upgrade this one")));
             }
             None => {
-                let diag = Diag::error("lock-invalid", Span::default(), "a lock must start with `version = 1`");
+                let diag = Diag::error("lock-invalid", Span::default(), "a lock must start with its version");
                 return Err(refuse(text, diag.help("delete the file and run `mlctl lock`")));
             }
         }
         let document: Document = toml::from_str(text).map_err(invalid)?;
-        Ok(Self { environments: document.environments, urls: document.urls })
+        Ok(Self { environments: document.environments, images: document.images, urls: document.urls })
     }
 
     /// Writes the lock of a project: readers see the old file or the new one, never a part. The new one is made in
@@ -94,11 +98,21 @@ impl Lock {
 
     /// The text of the file.
     pub(crate) fn to_text(&self) -> String {
-        let mut text = format!("{HEADER}version = {VERSION}\n");
+        let version = if self.images.is_empty() { WITHOUT_IMAGES } else { VERSION };
+        let mut text = format!("{HEADER}version = {version}\n");
         for (name, platforms) in &self.environments {
             for (platform, locked) in platforms {
                 let _ = write!(text, "\n[environments.{}.{}]\n", key(name), key(platform));
                 environment(&mut text, locked);
+            }
+        }
+        for (name, platforms) in &self.images {
+            for (platform, locked) in platforms {
+                let _ = write!(text, "\n[images.{}.{}]\n", key(name), key(platform));
+                let _ = writeln!(text, "digest = {}", string(&locked.digest));
+                if locked.local {
+                    text.push_str("local = true\n");
+                }
             }
         }
         for (url, locked) in &self.urls {

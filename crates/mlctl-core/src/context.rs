@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::workflow::Resources;
+use crate::workflow::{BaseImages, Resources};
 
 /// What runs the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,6 +74,8 @@ pub struct ContextLayer {
     pub node_selector: BTreeMap<String, String>,
     /// `tolerations` for every step, as Kubernetes writes them.
     pub tolerations: Vec<serde_json::Value>,
+    /// `base-images`, over the project's.
+    pub base_images: BaseImages,
     /// `[contexts.NAME.steps.STEP]`
     pub steps: BTreeMap<String, StepPlacement>,
 }

@@ -24,6 +24,8 @@ pub struct Workflow {
     pub default: Vec<StepIx>,
     /// `[params]`, as written.
     pub params: IndexMap<String, ParamDecl>,
+    /// `[project.base-images]`
+    pub base_images: BaseImages,
     /// `[environments.NAME]`, as written.
     pub environments: IndexMap<String, Environment>,
     /// `[steps.NAME]`, as written.
@@ -98,6 +100,45 @@ pub struct ImageBuild {
     pub args: BTreeMap<String, String>,
     /// Names of build secrets.
     pub secrets: Vec<String>,
+    /// Whether the build may use the user's SSH agent.
+    pub ssh: bool,
+}
+
+/// `base-images`: what the containers of steps begin with where no image is named. What is absent is left to the
+/// layers below.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BaseImages {
+    /// For environments with a Python: a name in which `{{ python }}` stands for its version.
+    pub python: Option<String>,
+    /// For environments without one, and for steps without an environment.
+    pub plain: Option<String>,
+}
+
+impl BaseImages {
+    /// What every layer leaves open.
+    pub const PYTHON: &str = "python:{{ python }}-slim";
+    /// Likewise.
+    pub const PLAIN: &str = "debian:bookworm-slim";
+
+    /// These, and where one is absent, that of `below`.
+    #[must_use]
+    pub fn over(&self, below: &Self) -> Self {
+        let either = |own: &Option<String>, below: &Option<String>| own.as_ref().or(below.as_ref()).cloned();
+        Self { python: either(&self.python, &below.python), plain: either(&self.plain, &below.plain) }
+    }
+
+    /// The image for a Python of this version; without one, the plain one.
+    pub fn image(&self, python: Option<&str>) -> String {
+        let Some(version) = python else { return self.plain.as_deref().unwrap_or(Self::PLAIN).to_owned() };
+        let mut name = String::new();
+        let mut rest = self.python.as_deref().unwrap_or(Self::PYTHON);
+        // Only whole references to `python` pass the parser.
+        while let Some((before, after)) = rest.split_once("{{") {
+            name = name + before + version;
+            rest = after.split_once("}}").map_or("", |(_, after)| after);
+        }
+        name + rest
+    }
 }
 
 /// One step.
@@ -143,6 +184,8 @@ pub struct Step {
     pub finally: bool,
     /// What it asks for.
     pub resources: Resources,
+    /// Where `resources` stands, if it is said.
+    pub resources_span: Option<Span>,
     /// Extra attempts.
     pub retry: Retry,
     /// Of the command alone, per attempt.

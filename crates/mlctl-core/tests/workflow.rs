@@ -8,8 +8,8 @@ use mlctl_core::spec::{self, Level};
 use mlctl_core::template::{Piece, Template};
 use mlctl_core::value::{Type, Value};
 use mlctl_core::workflow::{
-    ArtifactRole, AxisValues, EnvironmentKind, Expr, Input, InputFrom, Matrix, OutputKind, OutputRef, Program, Shell,
-    Step, Workflow,
+    ArtifactRole, AxisValues, BaseImages, EnvironmentKind, Expr, Input, InputFrom, Matrix, OutputKind, OutputRef,
+    Program, Shell, Step, Workflow,
 };
 
 fn workflow(text: &str) -> Workflow {
@@ -245,4 +245,17 @@ fn places_in_files_with_windows_line_ends_are_right() {
     let source = Source { name: "mlctl.toml".to_owned(), text: text.to_owned() };
     let diags = spec::parse(&source).expect_err("refused");
     assert_eq!(source.text.get(diags[0].span.range()), Some("params.nope"));
+}
+
+#[test]
+fn base_images_are_those_of_the_context_over_the_project_over_the_usual_ones() {
+    let image = |images: &BaseImages, python| images.image(python);
+    let usual = BaseImages::default();
+    assert_eq!(image(&usual, Some("3.12")), "python:3.12-slim");
+    assert_eq!(image(&usual, None), "debian:bookworm-slim");
+    let project = everything().base_images;
+    assert_eq!(image(&project, Some("3.11")), "acme.example:5000/mirror/python:3.11-slim-3.11");
+    let context = everything().contexts["cloud-1"].base_images.over(&project);
+    assert_eq!(image(&context, Some("3.11")), "acme.example/python-3.11");
+    assert_eq!(context.plain, project.plain);
 }

@@ -4,6 +4,10 @@ use super::*;
 use crate::error::Kind;
 use crate::lock::Distribution;
 
+fn image(local: bool) -> LockedImage {
+    LockedImage { digest: format!("sha256:{}", "dd".repeat(32)), local }
+}
+
 fn lock() -> Lock {
     let six = Distribution {
         name: "six".to_owned(),
@@ -22,6 +26,10 @@ fn lock() -> Lock {
         environments: BTreeMap::from([
             ("default".to_owned(), BTreeMap::from([("linux-x86_64".to_owned(), locked)])),
             ("gpu-2".to_owned(), BTreeMap::from([("macos-aarch64".to_owned(), empty)])),
+        ]),
+        images: BTreeMap::from([
+            ("debian:12".to_owned(), BTreeMap::from([("linux-x86_64".to_owned(), image(false))])),
+            ("mine".to_owned(), BTreeMap::from([("linux-aarch64".to_owned(), image(true))])),
         ]),
         urls: BTreeMap::from([("https://host/a b?c=\"d\"#\u{e9}".to_owned(), url)]),
     }
@@ -56,6 +64,28 @@ fn a_distribution_is_one_line() {
 }
 
 #[test]
+fn a_lock_without_images_is_one_that_older_versions_read() {
+    let text = Lock { images: BTreeMap::new(), ..lock() }.to_text();
+    assert!(text.contains("\nversion = 1\n"), "{text}");
+    assert_eq!(Lock::parse(&text).unwrap().urls, lock().urls);
+}
+
+#[test]
+fn an_image_is_named_by_its_digest() {
+    let digest = image(false).digest;
+    for (name, expected) in [
+        ("debian:12", "debian"),
+        ("debian", "debian"),
+        ("host:5000/a/b", "host:5000/a/b"),
+        ("host:5000/a/b:1.4", "host:5000/a/b"),
+        ("host:5000/a/b:1.4@sha256:00", "host:5000/a/b"),
+    ] {
+        assert_eq!(image(false).reference(name), format!("{expected}@{digest}"), "{name}");
+    }
+    assert_eq!(image(true).reference("mine"), digest);
+}
+
+#[test]
 fn writing_replaces_the_file_and_leaves_nothing_beside_it() {
     let project = tempfile::tempdir().unwrap();
     assert_eq!(Lock::read(project.path()).unwrap(), Lock::default());
@@ -71,9 +101,9 @@ fn writing_replaces_the_file_and_leaves_nothing_beside_it() {
 
 #[test]
 fn a_lock_of_a_newer_mlctl_is_refused() {
-    let text = lock().to_text().replace("version = 1\n", "version = 2\nnew = true\n");
+    let text = lock().to_text().replace("version = 2\n", "version = 3\nnew = true\n");
     let (code, line, at, help) = finding(&text);
-    assert_eq!((code, line, at.as_str()), ("lock-version", 3, "2"));
+    assert_eq!((code, line, at.as_str()), ("lock-version", 3, "3"));
     assert!(help.contains("upgrade"), "{help}");
 }
 
@@ -82,12 +112,12 @@ fn a_mangled_lock_is_refused_at_its_line() {
     let whole = lock().to_text();
     let digest = Digest::of(b"inputs").to_hex();
     for (from, to, line) in [
-        ("version = 1", "version = \"1\"", 3),
+        ("version = 2", "version = \"2\"", 3),
         ("python = \"3.11\"\noptions", "python = 3.11\noptions", 7),
         (digest.as_str(), "abc", 6),
         ("name = \"six\"", "nome = \"six\"", 10),
         ("distributions = [", "distributions = [[", 13),
-        ("size = 7", "size = -7", 20),
+        ("size = 7", "size = -7", 27),
     ] {
         let text = whole.replacen(from, to, 1);
         assert_ne!(text, whole, "{from}");

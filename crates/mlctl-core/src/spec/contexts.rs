@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use super::draft::read_resources;
 use super::names::{self, Hyphens};
 use super::reader::{Field, Reader, Text};
-use super::sections::owned;
+use super::sections::{self, owned};
 use super::words::{list, quote};
 use super::{Level, convert, keys};
 use crate::context::{ContextLayer, EngineKind, PodSecurity, SecretFrom, StepPlacement, StoreLocation};
@@ -56,6 +56,7 @@ fn context<'t>(reader: &mut Reader<'t>, table: Field<'t>, level: Level, mentione
             "annotations" => context.annotations = texts(reader, field),
             "node-selector" => context.node_selector = texts(reader, field),
             "tolerations" => context.tolerations = tolerations(reader, field),
+            "base-images" => context.base_images = sections::base_images(reader, field),
             "steps" => {
                 for field in reader.names(field, "`steps`", "write `[contexts.NAME.steps.STEP]`").unwrap_or_default() {
                     mentioned.push(Text { text: field.name, span: field.name_span });

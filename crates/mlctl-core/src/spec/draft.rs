@@ -30,6 +30,7 @@ pub(crate) struct Common<'t> {
     pub(crate) allow_failure: bool,
     pub(crate) finally: bool,
     pub(crate) resources: Resources,
+    pub(crate) resources_span: Option<Span>,
     pub(crate) retry_limit: Option<u32>,
     pub(crate) retry_backoff: Option<Duration>,
     pub(crate) timeout: Option<Duration>,
@@ -150,7 +151,10 @@ impl<'t> Common<'t> {
             "checkpoint" => self.checkpoint = reader.bool(field).unwrap_or_default(),
             "allow-failure" => self.allow_failure = reader.bool(field).unwrap_or_default(),
             "finally" => self.finally = reader.bool(field).unwrap_or_default(),
-            "resources" => read_resources(reader, field, &mut self.resources),
+            "resources" => {
+                read_resources(reader, field, &mut self.resources);
+                self.resources_span = Some(field.name_span);
+            }
             "retry" => self.set_retry(reader, field),
             "timeout" => self.timeout = duration(reader, field, 1),
             other => unreachable!("the key `{other}` is listed but not read"),

@@ -102,6 +102,19 @@ pub(crate) static PROJECT: Table = Table {
         key("name", Shape::Text, "The project's name."),
         key("requires-mlctl", Shape::Text, "The versions of mlctl that understand this file, as `>=0.1`."),
         key("default", TEXTS, "What a bare `mlctl run` makes, with all it needs; absent: every step."),
+        BASE_IMAGES_KEY,
+    ],
+};
+
+const BASE_IMAGES_KEY: Key =
+    key("base-images", Shape::Table(&BASE_IMAGES), "The images that steps run in where they name no image.");
+
+pub(crate) static BASE_IMAGES: Table = Table {
+    what: "`base-images`",
+    example: "write { python = \"python:{{ python }}-slim\" }",
+    keys: &[
+        key("python", Shape::Text, "For environments with a Python; `{{ python }}` is its version."),
+        key("plain", Shape::Text, "For environments without one, and for steps without an environment."),
     ],
 };
 
@@ -140,7 +153,8 @@ pub(crate) static BUILD: Table = Table {
         key("dir", Shape::Text, "The build context, relative to the project; absent: the Dockerfile's directory."),
         key("target", Shape::Text, "The stage to build."),
         key("args", TEXT_MAP, "Build arguments."),
-        key("secrets", TEXTS, "Names of build secrets."),
+        key("secrets", TEXTS, "Names of build secrets; the context says where from."),
+        key("ssh", Shape::Bool, "`true`: `RUN --mount=type=ssh` reaches your SSH agent."),
     ],
 };
 
@@ -319,6 +333,7 @@ pub(crate) static CONTEXT: Table = Table {
         key("annotations", TEXT_MAP, "Annotations of the pods."),
         key("node-selector", TEXT_MAP, "Labels that the nodes must have."),
         key("tolerations", TOLERATIONS, "Taints that every step tolerates, as Kubernetes writes them."),
+        BASE_IMAGES_KEY,
         key("steps", Shape::Map(&Shape::Table(&PLACEMENT)), "Placement and size of single steps."),
     ],
 };

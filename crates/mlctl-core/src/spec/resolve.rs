@@ -42,7 +42,8 @@ pub(super) fn workflow<'t>(reader: &mut Reader<'t>, file: FileDraft<'t>) -> Opti
     resolver.check_exports();
     resolver.check_unused();
     let steps = steps.into_iter().collect::<Option<Vec<_>>>()?;
-    Some(Workflow { name: project.name?, default, params, environments, steps, order: order?, contexts })
+    let base_images = project.base_images;
+    Some(Workflow { name: project.name?, default, params, base_images, environments, steps, order: order?, contexts })
 }
 
 /// What exists, and what was found out about it.
@@ -164,6 +165,7 @@ impl<'r, 't> Resolver<'r, 't> {
             allow_failure: common.allow_failure,
             finally: common.finally,
             resources: common.resources,
+            resources_span: common.resources_span,
             retry: Retry {
                 limit: common.retry_limit.unwrap_or_default(),
                 backoff: common.retry_backoff.unwrap_or_default(),

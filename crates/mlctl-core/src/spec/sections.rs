@@ -9,13 +9,14 @@ use super::reader::{Field, Reader, Text};
 use super::words::quote;
 use super::{keys, param, paths};
 use crate::diag::Diag;
-use crate::workflow::{Environment, EnvironmentKind, ImageBuild, ParamDecl};
+use crate::workflow::{BaseImages, Environment, EnvironmentKind, ImageBuild, ParamDecl};
 
 /// `[project]` as written.
 #[derive(Debug, Default)]
 pub(crate) struct Project<'t> {
     pub(crate) name: Option<String>,
     pub(crate) default: Vec<Text<'t>>,
+    pub(crate) base_images: BaseImages,
 }
 
 /// Reads `[project]`. `requires-mlctl` was judged before.
@@ -32,6 +33,7 @@ pub(crate) fn project<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Project<
             }
             "requires-mlctl" => {}
             "default" => project.default = reader.distinct(field).unwrap_or_default(),
+            "base-images" => project.base_images = base_images(reader, field),
             other => unreachable!("the key `{other}` is listed but not read"),
         }
     }
@@ -149,12 +151,65 @@ fn python_version<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<Strin
 
 fn image_name<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<String> {
     let text = reader.filled(field)?;
-    if text.text.contains(|c: char| c.is_whitespace() || c.is_control()) || text.text.starts_with('-') {
+    if !is_image_name(text.text) {
         let message = format!("{} is not the name of an image", quote(text.text));
-        reader.push(Diag::error("bad-image", text.span, message).help("write it as \"ghcr.io/acme/train:1.4\""));
+        let help = match text.text.contains("{{") {
+            true => "references are not replaced here: write a plain name",
+            false => "write it as \"ghcr.io/acme/train:1.4\"",
+        };
+        reader.push(Diag::error("bad-image", text.span, message).help(help));
         return None;
     }
     Some(text.text.to_owned())
+}
+
+/// Whether this can name an image: what exactly a registry accepts, it says itself.
+fn is_image_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@[]".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[') && text.chars().all(allowed)
+}
+
+/// Reads `base-images`.
+pub(crate) fn base_images<'t>(reader: &mut Reader<'t>, table: Field<'t>) -> BaseImages {
+    let mut images = BaseImages::default();
+    for field in reader.entries(table, &keys::BASE_IMAGES).unwrap_or_default() {
+        match field.name {
+            "python" => images.python = python_image(reader, field),
+            "plain" => images.plain = image_name(reader, field),
+            other => unreachable!("the key `{other}` is listed but not read"),
+        }
+    }
+    images
+}
+
+/// The name of an image in which `{{ python }}` stands for a version.
+fn python_image<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Option<String> {
+    let text = reader.filled(field)?;
+    let before = reader.found();
+    let (mut plain, mut at) = (String::new(), 0);
+    while let Some(start) = text.text[at..].find("{{").map(|start| start + at) {
+        let Some(end) = text.text[start..].find("}}").map(|end| end + start) else {
+            let place = reader.place(text, start..text.text.len());
+            reader.push(Diag::error("bad-template", place, "this reference is not closed").help("add `}}`"));
+            return None;
+        };
+        let name = text.text[start + 2..end].trim();
+        if name != "python" {
+            let place = reader.place(text, start..end + 2);
+            let message = format!("there is no {} to refer to here", quote(name));
+            reader.push(Diag::error("bad-template", place, message).help("there is only `{{ python }}`, the version"));
+        }
+        plain = plain + &text.text[at..start] + "3.0";
+        at = end + 2;
+    }
+    plain += &text.text[at..];
+    if reader.found() == before && !is_image_name(&plain) {
+        let message = format!("{} is not the name of an image", quote(text.text));
+        reader.push(
+            Diag::error("bad-image", text.span, message).help("write it as \"acme.example/python:{{ python }}-slim\""),
+        );
+    }
+    (reader.found() == before).then(|| text.text.to_owned())
 }
 
 fn debian_packages<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<String> {
@@ -171,7 +226,7 @@ fn debian_packages<'t>(reader: &mut Reader<'t>, field: Field<'t>) -> Vec<String>
 
 fn image_build<'t>(reader: &mut Reader<'t>, table: Field<'t>) -> ImageBuild {
     let (mut dockerfile, mut dir, mut target) = (None, None, None);
-    let (mut args, mut secrets) = (BTreeMap::new(), Vec::new());
+    let (mut args, mut secrets, mut ssh) = (BTreeMap::new(), Vec::new(), false);
     for field in reader.entries(table, &keys::BUILD).unwrap_or_default() {
         match field.name {
             "dockerfile" => {
@@ -183,7 +238,12 @@ fn image_build<'t>(reader: &mut Reader<'t>, table: Field<'t>) -> ImageBuild {
                 let pairs = reader.text_map(field).unwrap_or_default();
                 args = pairs.into_iter().map(|(field, text)| (field.name.to_owned(), text.text.to_owned())).collect();
             }
-            "secrets" => secrets = owned(reader.distinct(field)),
+            "secrets" => {
+                let names = reader.distinct(field).unwrap_or_default();
+                names.iter().for_each(|name| names::check_variable(reader, name.text, name.span));
+                secrets = owned(Some(names));
+            }
+            "ssh" => ssh = reader.bool(field).unwrap_or_default(),
             other => unreachable!("the key `{other}` is listed but not read"),
         }
     }
@@ -196,7 +256,7 @@ fn image_build<'t>(reader: &mut Reader<'t>, table: Field<'t>) -> ImageBuild {
         "." => "Dockerfile".to_owned(),
         dir => format!("{dir}/Dockerfile"),
     });
-    ImageBuild { dockerfile, dir, target, args, secrets }
+    ImageBuild { dockerfile, dir, target, args, secrets, ssh }
 }
 
 /// A directory of the project: `.` is the project itself.

@@ -8,8 +8,8 @@ use mlctl_core::diag::Span;
 use mlctl_core::template::{Piece, Template};
 use mlctl_core::value::{Type, Value};
 use mlctl_core::workflow::{
-    ArtifactRole, Axis, AxisValues, Comparison, Condition, Expr, Input, InputFrom, Matrix, Output, OutputKind,
-    OutputRef, Program, Resources, Retry, Step, StepIx, Workflow,
+    ArtifactRole, Axis, AxisValues, BaseImages, Comparison, Condition, Expr, Input, InputFrom, Matrix, Output,
+    OutputKind, OutputRef, Program, Resources, Retry, Step, StepIx, Workflow,
 };
 
 use super::chance::Chance;
@@ -54,6 +54,7 @@ pub(crate) fn workflow(chance: &mut Chance) -> Workflow {
         name: "random".to_owned(),
         default: Vec::new(),
         params: IndexMap::new(),
+        base_images: BaseImages::default(),
         environments: IndexMap::new(),
         order: (0..steps.len()).map(ix).collect(),
         steps,
@@ -99,6 +100,7 @@ fn plain(name: &str) -> Step {
         allow_failure: false,
         finally: false,
         resources: Resources::default(),
+        resources_span: None,
         retry: Retry::default(),
         timeout: None,
     }
