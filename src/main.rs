@@ -8,6 +8,7 @@ mod error;
 mod export;
 mod forecast;
 mod git;
+mod image;
 mod lock;
 mod platform;
 mod prepare;

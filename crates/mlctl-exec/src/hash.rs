@@ -57,10 +57,7 @@ pub(crate) fn threads() -> usize {
 }
 
 /// Calls `work` with 0..count on several threads where that pays, and gives the results in order, or the first error.
-pub(crate) fn on_threads<T: Send, E: Send>(
-    count: usize,
-    work: impl Fn(usize) -> Result<T, E> + Sync,
-) -> Result<Vec<T>, E> {
+pub fn on_threads<T: Send, E: Send>(count: usize, work: impl Fn(usize) -> Result<T, E> + Sync) -> Result<Vec<T>, E> {
     /// What one thread takes at a time: few enough to share out evenly, enough not to contend.
     const BATCH: usize = 16;
     if count <= BATCH {

@@ -15,6 +15,7 @@ pub mod sandbox;
 mod slot;
 pub mod sources;
 mod spawn;
+pub mod stamps;
 pub mod store;
 pub mod warden;
 

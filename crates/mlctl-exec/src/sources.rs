@@ -17,7 +17,6 @@
 mod filter;
 mod inputs;
 mod put;
-mod stamps;
 mod walk;
 
 use std::collections::{BTreeSet, HashMap};
@@ -30,10 +29,10 @@ use mlctl_core::digest::Digest;
 
 use crate::hash;
 use crate::manifest::{Entry, Manifest, ManifestError, Node, with_parents};
+use crate::stamps::{self, Stamps};
 use crate::store::{StoreError, Unfit, now};
 use filter::{Filter, Names};
 pub use inputs::Inputs;
-use stamps::Stamps;
 use walk::{Found, FoundFile, What};
 
 /// What the project looked like at one moment.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use mlctl_core::action::Artifact;
 use rustix::fs::{FileType, Stat};
 
-use super::stamps::Stamps;
 use crate::hash;
 use crate::manifest::Node;
+use crate::stamps::Stamps;
 use crate::store::{Scan, Stamp, Store, StoreError, Unfit, node, special};
 
 /// The inputs of a project, with a cache of their digests like that of [`super::Snapshot`].

@@ -23,7 +23,7 @@ const MAGIC: &[u8] = b"mlctl stamps 1\n";
 
 /// The remembered digests, and those that are new.
 #[derive(Debug)]
-pub(super) struct Stamps {
+pub struct Stamps {
     path: PathBuf,
     /// Read when it is first needed: a run with nothing to do never does.
     known: OnceLock<HashMap<Box<str>, (Stamp, Digest)>>,
@@ -31,7 +31,8 @@ pub(super) struct Stamps {
 }
 
 impl Stamps {
-    pub(super) fn at(path: &Path) -> Self {
+    /// What the file at `path` remembers; it may be missing or damaged.
+    pub fn at(path: &Path) -> Self {
         Self { path: path.to_owned(), known: OnceLock::new(), new: Mutex::default() }
     }
 
@@ -41,17 +42,17 @@ impl Stamps {
     }
 
     /// Whether anything is remembered of this path.
-    pub(super) fn knows(&self, path: &str) -> bool {
+    pub fn knows(&self, path: &str) -> bool {
         self.known().contains_key(path)
     }
 
     /// The digest of a file that has this stamp, if it is remembered.
-    pub(super) fn get(&self, path: &str, stamp: Stamp) -> Option<Digest> {
+    pub fn get(&self, path: &str, stamp: Stamp) -> Option<Digest> {
         self.known().get(path).and_then(|known| (known.0 == stamp).then_some(known.1))
     }
 
     /// Hashes the file `full`, and remembers it as `path`.
-    pub(super) fn hash(&self, path: &str, full: &Path) -> Result<Node, StoreError> {
+    pub fn hash(&self, path: &str, full: &Path) -> Result<Node, StoreError> {
         let begun = now();
         let (file, stat) = hash::open(full)?;
         let digest = hash::contents(&file, &stat, full, None)?;
@@ -68,7 +69,7 @@ impl Stamps {
     }
 
     /// Writes what is known to the file, unless nothing is new. Of what was known before only what `keep` wants.
-    pub(super) fn save(&self, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+    pub fn save(&self, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {
         let new = hash::lock(&self.new);
         if new.is_empty() {
             return Ok(());
@@ -98,7 +99,7 @@ impl Stamps {
 
 /// Whether a later change would certainly give another ctime. Clocks of file systems tick every few milliseconds, of
 /// some every one or two seconds: those show whole seconds.
-pub(super) const fn is_settled(ctime: i64, begun: i64) -> bool {
+pub(crate) const fn is_settled(ctime: i64, begun: i64) -> bool {
     const FINE: i64 = 50_000_000;
     const COARSE: i64 = 3_000_000_000;
     let tick = if ctime % 1_000_000_000 == 0 { COARSE } else { FINE };

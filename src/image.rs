@@ -1,0 +1,6 @@
+//! Environments as images.
+
+#![allow(dead_code, reason = "nothing builds yet")]
+
+pub(crate) mod context;
+mod ignore;
