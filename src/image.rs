@@ -4,3 +4,4 @@
 
 pub(crate) mod context;
 mod ignore;
+pub(crate) mod registry;

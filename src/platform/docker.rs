@@ -20,7 +20,8 @@ mod ssh;
 mod tls;
 
 use address::Address;
-pub(crate) use failure::failure;
+pub(crate) use failure::{failure, reason};
+pub(crate) use find::config_dir;
 
 /// The engine of 2019 (19.03) and what came after it: build with BuildKit, and give containers GPUs.
 const OLDEST_API: (u32, u32) = (1, 40);

@@ -70,7 +70,7 @@ fn lost(error: &Error) -> bool {
 }
 
 /// Why, in one line: what the daemon said, else the whole chain of causes.
-pub(super) fn reason(error: &Error) -> String {
+pub(crate) fn reason(error: &Error) -> String {
     match error {
         Error::DockerResponseServerError { message, status_code } if message.trim().is_empty() => {
             format!("the daemon answered {status_code}")

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bollard::models::{SystemInfo, SystemVersion};
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use mlctl_core::scheduler::Capacity;
 use tokio::net::UnixStream;
 
@@ -79,7 +79,7 @@ fn nowhere(tried: &[(std::path::PathBuf, String)]) -> CommandError {
 async fn open(address: Address) -> Result<Found, String> {
     let patience = if matches!(address, Address::Ssh(_)) { SSH_PATIENCE } else { PATIENCE };
     let opening = async {
-        let client = connect(&address).await?;
+        let client = connect(&address).await?.with_request_modifier(spell_credentials);
         let explain = |error: bollard::errors::Error| reason(&error);
         let client = client.negotiate_version().await.map_err(explain)?;
         let (version, info) = tokio::try_join!(client.version(), client.info()).map_err(explain)?;
@@ -90,6 +90,19 @@ async fn open(address: Address) -> Result<Found, String> {
         Ok(opened) => opened.map(|(client, about)| Found { client, address, about }),
         Err(_) => Err(format!("no answer within {} seconds", patience.as_secs())),
     }
+}
+
+/// Daemons read credentials in the alphabet of base64 that is safe in URLs, bollard writes the other one.
+fn spell_credentials(mut request: BollardRequest) -> BollardRequest {
+    for name in ["x-registry-auth", "x-registry-config"] {
+        let Some(value) = request.headers_mut().get_mut(name) else { continue };
+        let respelled = value.to_str().map(|text| text.replace('+', "-").replace('/', "_")).unwrap_or_default();
+        if let Ok(mut respelled) = http::HeaderValue::from_str(&respelled) {
+            respelled.set_sensitive(true);
+            *value = respelled;
+        }
+    }
+    request
 }
 
 async fn connect(address: &Address) -> Result<Docker, String> {

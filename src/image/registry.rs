@@ -1,0 +1,188 @@
+//! Registries, by way of the daemon: what a reference stands for, pulling, pushing. The daemon speaks to them; what it
+//! needs of the user's credentials is found where the docker command keeps them.
+
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::query_parameters::{CreateImageOptionsBuilder, PushImageOptionsBuilder};
+use futures_util::{Stream, StreamExt as _};
+
+use crate::error::CommandError;
+use crate::platform::docker::Daemon;
+
+mod credentials;
+mod failure;
+mod progress;
+mod reference;
+
+pub(crate) use credentials::credentials;
+use failure::{explain, is_passing};
+use progress::Layers;
+use reference::Reference;
+
+/// Tries in a row before a connection that breaks is given up. The daemon has tried each layer several times then.
+const TRIES: u32 = 3;
+/// The wait before the second try; it doubles with each.
+const BACKOFF: Duration = Duration::from_secs(1);
+/// For a registry's word on one reference.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between the beginning of a transfer and its first message, and between two.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
+
+/// What a reference stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resolved {
+    /// The digest by which its registry has it: the same on every machine.
+    Registry(String),
+    /// The id of an image that only this daemon has.
+    Local(String),
+}
+
+/// Told how far a transfer is: `12 MB of 40 MB`.
+pub(crate) type Progress<'a> = dyn Fn(&str) + 'a;
+
+/// What `reference` stands for: the digest under which the daemon once pulled it, else what its registry says now, else
+/// the id of the daemon's image. With `fresh` the registry is asked first.
+pub(crate) fn resolve(daemon: &Daemon, reference: &str, fresh: bool) -> Result<Resolved, CommandError> {
+    let parsed = Reference::parse(reference)?;
+    if let Some(digest) = parsed.digest {
+        return Ok(Resolved::Registry(digest.to_owned()));
+    }
+    let local = daemon.block_on(local(daemon, &parsed))?;
+    if let (Some(Local { pulled: Some(digest), .. }), false) = (&local, fresh) {
+        return Ok(Resolved::Registry(digest.clone()));
+    }
+    let refused = match ask(daemon, &parsed) {
+        Ok(digest) => return Ok(Resolved::Registry(digest)),
+        Err(error) => error,
+    };
+    match local {
+        Some(Local { pulled: Some(digest), .. }) => Ok(Resolved::Registry(digest)),
+        Some(local) => Ok(Resolved::Local(local.id)),
+        None => Err(refused),
+    }
+}
+
+/// An image that the daemon has.
+struct Local {
+    id: String,
+    /// The digest by which its registry has it.
+    pulled: Option<String>,
+}
+
+async fn local(daemon: &Daemon, reference: &Reference<'_>) -> Result<Option<Local>, CommandError> {
+    match daemon.client().inspect_image(reference.text).await {
+        Ok(image) => {
+            let digests = image.repo_digests.unwrap_or_default();
+            let pulled = digests.iter().find_map(|name| {
+                let (name, digest) = name.split_once('@')?;
+                (Reference::parse(name).ok()?.repository() == reference.repository()).then(|| digest.to_owned())
+            });
+            Ok(image.id.map(|id| Local { id, pulled }))
+        }
+        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+        Err(error) => Err(crate::platform::docker::failure(&format!("cannot look `{}` up", reference.text), error)),
+    }
+}
+
+/// The registry's word.
+fn ask(daemon: &Daemon, reference: &Reference<'_>) -> Result<String, CommandError> {
+    let what = format!("cannot find out what `{}` stands for", reference.text);
+    let credentials = credentials(reference.host())?;
+    let known = credentials.is_some();
+    let answer = daemon.block_on(async {
+        let asking = daemon.client().inspect_registry_image(reference.text, credentials);
+        tokio::time::timeout(PATIENCE, asking).await.unwrap_or(Err(Error::RequestTimeoutError))
+    });
+    let answer = answer.map_err(|error| explain(&what, reference, known, error))?;
+    answer.descriptor.digest.ok_or_else(|| CommandError::missing(what).cause("its registry names no digest"))
+}
+
+/// Fetches an image, for `platform` (`linux/arm64`) if that is not the daemon's own.
+pub(crate) fn pull(
+    daemon: &Daemon,
+    reference: &str,
+    platform: Option<&str>,
+    progress: &Progress<'_>,
+) -> Result<(), CommandError> {
+    let parsed = Reference::parse(reference)?;
+    let options = CreateImageOptionsBuilder::new()
+        .from_image(parsed.name)
+        .tag(parsed.digest.or(parsed.tag).unwrap_or("latest"))
+        .platform(platform.unwrap_or_default())
+        .build();
+    let what = format!("cannot pull `{reference}`");
+    transfer(daemon, &what, &parsed, progress, |client, credentials| {
+        client.create_image(Some(options.clone()), None, credentials).map(|message| {
+            message.map(|message| progress::Message {
+                layer: message.id,
+                status: message.status,
+                detail: message.progress_detail,
+            })
+        })
+    })
+    .map(drop)
+}
+
+/// Sends an image to the registry that its name says; the digest by which the registry has it.
+pub(crate) fn push(daemon: &Daemon, reference: &str, progress: &Progress<'_>) -> Result<String, CommandError> {
+    let parsed = Reference::parse(reference)?;
+    let options = PushImageOptionsBuilder::new().tag(parsed.tag.unwrap_or("latest")).build();
+    let what = format!("cannot push `{reference}`");
+    let digest = transfer(daemon, &what, &parsed, progress, |client, credentials| {
+        client.push_image(parsed.name, Some(options.clone()), credentials).map(|message| {
+            message.map(|message| progress::Message {
+                layer: None,
+                status: message.status,
+                detail: message.progress_detail,
+            })
+        })
+    })?;
+    digest.ok_or_else(|| CommandError::missing(what).cause("the daemon does not tell the digest that it was given"))
+}
+
+/// Goes on until a transfer is complete, or fails in a way that another try would not change. The digest, if one is told.
+fn transfer<S>(
+    daemon: &Daemon,
+    what: &str,
+    reference: &Reference<'_>,
+    progress: &Progress<'_>,
+    begin: impl Fn(Docker, Option<bollard::auth::DockerCredentials>) -> S,
+) -> Result<Option<String>, CommandError>
+where
+    S: Stream<Item = Result<progress::Message, Error>> + Unpin,
+{
+    let credentials = credentials(reference.host())?;
+    let known = credentials.is_some();
+    let mut tries = 1;
+    loop {
+        let client = daemon.client().clone().with_timeout(SILENCE);
+        let ended = daemon.block_on(follow(begin(client, credentials.clone()), progress));
+        match ended {
+            Ok(digest) => return Ok(digest),
+            Err(error) if tries < TRIES && is_passing(&error) => {
+                progress(&format!("the connection broke; trying again ({} of {TRIES})", tries + 1));
+                std::thread::sleep(BACKOFF * 2_u32.pow(tries - 1));
+                tries += 1;
+            }
+            Err(error) => {
+                let error = explain(what, reference, known, error);
+                return Err(if tries > 1 { error.cause(format!("tried {tries} times")) } else { error });
+            }
+        }
+    }
+}
+
+async fn follow(
+    mut messages: impl Stream<Item = Result<progress::Message, Error>> + Unpin,
+    progress: &Progress<'_>,
+) -> Result<Option<String>, Error> {
+    let mut layers = Layers::default();
+    while let Some(message) = messages.next().await {
+        if let Some(text) = layers.take(message?) {
+            progress(&text);
+        }
+    }
+    Ok(layers.digest)
+}
