@@ -1,0 +1,20 @@
+# What the scripts of the test bed share; they source it.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+# What takes long to make is kept here, by what makes it.
+version=$(cat "$here"/up "$here"/images "$here"/common.sh | sha256sum | cut -c1-12)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/mlctl-testbed/$version
+
+say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
+fail() { say "$@"; exit 1; }
+
+# Installs what is missing of these Debian packages.
+packages() {
+  dpkg -s "$@" >/dev/null 2>&1 && return
+  [ "$(id -u)" = 0 ] || fail "needs root to install: $*"
+  say "installing $*"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+answers() { docker version >/dev/null 2>&1; }
