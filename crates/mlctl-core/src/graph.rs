@@ -60,6 +60,13 @@ pub struct Edge {
     key: Vec<KeyPart>,
 }
 
+impl Edge {
+    /// Whether it leads to all of the producer's instances, whichever of the consumer's it starts from.
+    pub fn is_whole(&self) -> bool {
+        self.key.is_empty()
+    }
+}
+
 /// Where one part of a projection's key comes from.
 #[derive(Debug, Clone, Copy)]
 enum KeyPart {

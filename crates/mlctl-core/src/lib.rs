@@ -19,6 +19,7 @@ pub mod scheduler;
 pub mod schema;
 pub mod spec;
 pub mod template;
+pub mod units;
 pub mod value;
 pub mod workflow;
 

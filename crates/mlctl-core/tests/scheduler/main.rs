@@ -9,4 +9,5 @@ mod plans;
 mod random;
 mod simple;
 mod simulation;
+mod units;
 mod world;
