@@ -144,13 +144,13 @@ fn params_of(path: &Path, text: &str) -> Result<Vec<Given>, CommandError> {
 /// Refuses what this context cannot do, before anything happens.
 pub(crate) fn check_capabilities(project: &Project, context: &Context, plan: &Plan) -> Result<(), CommandError> {
     match context.engine() {
-        EngineKind::Process => {}
-        EngineKind::Docker | EngineKind::Argo => {
+        EngineKind::Process | EngineKind::Docker => {}
+        EngineKind::Argo => {
             return Err(CommandError::usage(
                 format!("context `{}` needs the engine `{:?}`", context.name, context.engine()).to_lowercase(),
             )
-            .cause("this version of mlctl runs local processes only")
-            .hint("use `--context local`"));
+            .cause("this version of mlctl runs on this machine only")
+            .hint("use `--context local` or `--context docker`"));
         }
     }
     let machine = crate::platform::machine::capacity();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mlctl_core::action::{Artifact, ArtifactKind};
+use mlctl_core::context::EngineKind;
 use mlctl_core::diag::Source;
 use mlctl_core::digest::Digest;
 use mlctl_core::event::{Outcome, Status};
@@ -16,10 +17,12 @@ use mlctl_exec::{Cancel, Executor, Warden};
 
 use crate::config::Context;
 use crate::config::secret::Secrets;
-use crate::engine::local::{self, LocalRun, Surroundings};
+use crate::engine::docker::Containers;
+use crate::engine::local::{self, Launcher, LocalRun, Surroundings};
 use crate::environment::{self, Realisation, Target};
 use crate::error::CommandError;
 use crate::lock::{self, Mode, Wanted};
+use crate::platform::docker::Daemon;
 use crate::platform::machine;
 use crate::prepare::{self, Asked, Files};
 use crate::record::{Ended, Highlights, Run, RunMeta, RunWriter, Runs, Tally};
@@ -114,6 +117,11 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let executor = Executor::new(store.clone()).guarded_by(Warden::this_program());
     let environment =
         |name: &str| environment::realise(&ready.realisations[name], &project.root, store.root(), &|_| {});
+    let image_of = |_: Option<&str>| Ok("debian:bookworm-slim".to_owned());
+    let containers = match context.engine() {
+        EngineKind::Docker => Some(Containers::new(Daemon::connect()?, store.root(), lease.path(), &image_of)?),
+        EngineKind::Process | EngineKind::Argo => None,
+    };
     let cancel = || Cancel::new().map_err(|error| CommandError::missing("cannot make a pipe").because(&error));
     let around = Surroundings {
         executor: &executor,
@@ -121,14 +129,20 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         inputs: &files.inputs,
         project: &project.root,
         work: lease.path().join(WORK),
-        environment: &environment,
+        launcher: containers.as_ref().map_or(Launcher::Process(&environment), Launcher::Docker),
+        gpus: capacity.gpu.unwrap_or(0),
+        authorities: None,
         secrets: ready.secrets,
         sandbox: how.sandbox,
         cancel: cancel()?,
         cancel_finally: cancel()?,
     };
     let scheduler = Scheduler::new(plan, ready.facts, options);
-    let ended = LocalRun::new(around, scheduler, writer, view).run(jobs, how.deadline)?;
+    let ended = LocalRun::new(around, scheduler, writer, view).run(jobs, how.deadline);
+    if let Some(containers) = &containers {
+        containers.finish();
+    }
+    let ended = ended?;
     rustix::process::umask(umask);
     let end = End { project: &project, store: &store, wanted, files: &files, note, exports, began };
     end.finish(ended, lease, dirty)

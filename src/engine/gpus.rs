@@ -21,22 +21,25 @@ impl Gpus {
         Self { there_are: count > 0, free: (0..count).collect(), taken: HashMap::new() }
     }
 
-    /// Gives an instance as many as it asks for; what [`VARIABLE`] is for it. One that asks for none sees none, as in
-    /// a container. `None`: there are none here, and nothing has to be hidden.
-    pub(crate) fn take(&mut self, ix: InstanceIx, count: u32) -> Option<String> {
+    /// Gives an instance as many as it asks for. `None`: there are none here, and nothing has to be hidden.
+    pub(crate) fn take(&mut self, ix: InstanceIx, count: u32) -> Option<Vec<u32>> {
         if !self.there_are {
             return None;
         }
         let mine: Vec<u32> = (0..count).filter_map(|_| self.free.pop_first()).collect();
-        let names: Vec<String> = mine.iter().map(u32::to_string).collect();
-        self.taken.insert(ix, mine);
-        Some(names.join(","))
+        self.taken.insert(ix, mine.clone());
+        Some(mine)
     }
 
     /// Takes back what an instance has.
     pub(crate) fn give_back(&mut self, ix: InstanceIx) {
         self.free.extend(self.taken.remove(&ix).unwrap_or_default());
     }
+}
+
+/// What [`VARIABLE`] is for who has these. Who has none sees none, as in a container.
+pub(crate) fn names(gpus: &[u32]) -> String {
+    gpus.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -46,11 +49,12 @@ mod tests {
     #[test]
     fn no_gpu_has_two_holders_and_who_asks_for_none_sees_none() {
         let mut gpus = Gpus::new(3);
-        assert_eq!(gpus.take(InstanceIx(0), 2).as_deref(), Some("0,1"));
-        assert_eq!(gpus.take(InstanceIx(1), 1).as_deref(), Some("2"));
-        assert_eq!(gpus.take(InstanceIx(2), 0).as_deref(), Some(""));
+        assert_eq!(gpus.take(InstanceIx(0), 2), Some(vec![0, 1]));
+        assert_eq!(gpus.take(InstanceIx(1), 1), Some(vec![2]));
+        assert_eq!(gpus.take(InstanceIx(2), 0), Some(Vec::new()));
         gpus.give_back(InstanceIx(0));
-        assert_eq!(gpus.take(InstanceIx(3), 1).as_deref(), Some("0"));
+        assert_eq!((names(&[0, 1]), names(&[])), ("0,1".to_owned(), String::new()));
+        assert_eq!(gpus.take(InstanceIx(3), 1), Some(vec![0]));
     }
 
     #[test]

@@ -17,9 +17,10 @@ use mlctl_core::graph::InstanceIx;
 use mlctl_core::scheduler::{Command, Input, Scheduler};
 use mlctl_core::workflow::Step;
 use mlctl_exec::store::Store;
-use mlctl_exec::{Cancel, Executor, Place, Realised, sources};
+use mlctl_exec::{Cancel, Executor, Launch, Place, Realised, sources};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::docker::Containers;
 use super::gpus::{self, Gpus};
 use crate::config::secret::Secrets;
 use crate::error::CommandError;
@@ -39,6 +40,14 @@ pub(crate) const MOST_JOBS: usize = 1000;
 /// a note and sends a signal; `timeout` signals the process and its group); later it means: at once.
 const SAME_REQUEST: Duration = Duration::from_millis(500);
 
+/// What runs the commands of steps.
+pub(crate) enum Launcher<'a> {
+    /// This machine, in environments that this makes ready: cheap for one that is.
+    Process(&'a (dyn Fn(&str) -> Result<Realised, CommandError> + Sync)),
+    /// Docker, in a container for each.
+    Docker(&'a Containers<'a>),
+}
+
 /// What steps find on this machine.
 pub(crate) struct Surroundings<'a> {
     /// Runs attempts.
@@ -51,8 +60,12 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) project: &'a Path,
     /// Holds the working directories of this run.
     pub(crate) work: PathBuf,
-    /// Makes an environment ready to use: cheap for one that is.
-    pub(crate) environment: &'a (dyn Fn(&str) -> Result<Realised, CommandError> + Sync),
+    /// Runs their commands.
+    pub(crate) launcher: Launcher<'a>,
+    /// How many GPUs there are.
+    pub(crate) gpus: u32,
+    /// The context's certificate authorities.
+    pub(crate) authorities: Option<PathBuf>,
     /// The values of secrets.
     pub(crate) secrets: Secrets,
     /// Whether steps are confined in what they may write.
@@ -102,13 +115,14 @@ pub(crate) struct Ended<'a> {
 impl<'a> LocalRun<'a> {
     /// A run that has not begun.
     pub(crate) fn new(around: Surroundings<'a>, scheduler: Scheduler, writer: RunWriter, view: RunView<'a>) -> Self {
+        let gpus = Gpus::new(around.gpus);
         let shared = Shared {
             scheduler,
             writer,
             view,
             launches: VecDeque::new(),
             timers: BinaryHeap::new(),
-            gpus: Gpus::new(machine::gpus()),
+            gpus,
             stopping: None,
             outcome: None,
             broken: None,
@@ -150,9 +164,16 @@ impl<'a> LocalRun<'a> {
     fn work(&self) {
         let mut finished = None;
         while let Some((ix, attempt)) = self.next(finished.take()) {
-            let result = self.prepare(ix, attempt).and_then(|(task, place, cancel)| {
+            let result = self.prepare(ix, attempt).and_then(|(task, place, gpus, cancel)| {
                 let mut started = || self.tell(Input::Started { ix, attempt });
-                let result = self.around.executor.run(&task, &place, cancel, &mut started).result;
+                let executor = self.around.executor;
+                let result = match &self.around.launcher {
+                    Launcher::Process(_) => executor.run(&task, &place, cancel, &mut started).result,
+                    Launcher::Docker(containers) => {
+                        let launch = |launch: Launch<'_>| containers.run(launch, &gpus, &mut started);
+                        executor.run_by(launch, &task, &place, cancel).result
+                    }
+                };
                 if task.checkpoint && result.is_ok() {
                     // What it was for is done. What cannot be removed only costs space.
                     let _ = mlctl_exec::store::remove_tree(&place.checkpoint);
@@ -185,15 +206,19 @@ impl<'a> LocalRun<'a> {
         }
     }
 
-    fn prepare(&self, ix: InstanceIx, attempt: u32) -> Result<(Task, Place, &Cancel), StepFailure> {
+    fn prepare(&self, ix: InstanceIx, attempt: u32) -> Result<(Task, Place, Vec<u32>, &Cancel), StepFailure> {
         let name = self.lock().scheduler.instance(ix).step().environment.clone();
-        let environment = name.map(|name| (self.around.environment)(&name)).transpose();
-        let environment = environment.map_err(|error| StepFailure::Executor { reason: error.to_string() })?;
-        let mut environment = environment.unwrap_or_default();
+        let environment = match &self.around.launcher {
+            Launcher::Process(realise) => name.map(|name| realise(&name)).transpose().map(Option::unwrap_or_default),
+            Launcher::Docker(containers) => containers.realise(name.as_deref()),
+        };
+        let mut environment = environment.map_err(|error| StepFailure::Executor { reason: error.to_string() })?;
         let mut shared = self.lock();
         let task = shared.scheduler.task(ix, attempt);
-        if let Some(mine) = shared.gpus.take(ix, task.resources.gpu.unwrap_or(0)) {
-            environment.env.insert(gpus::VARIABLE.to_owned(), mine);
+        let gpus = shared.gpus.take(ix, task.resources.gpu.unwrap_or(0));
+        // A container has no others, and numbers them anew.
+        if let (Some(mine), Launcher::Process(_)) = (&gpus, &self.around.launcher) {
+            environment.env.insert(gpus::VARIABLE.to_owned(), gpus::names(mine));
         }
         let step = shared.scheduler.instance(ix).step();
         let root = self.around.store.root();
@@ -206,6 +231,7 @@ impl<'a> LocalRun<'a> {
             log: shared.writer.log_path(&task.instance, attempt),
             partial: Some(self.around.work.with_file_name(PARTIAL).join(format!("{}.{attempt}", task.instance))),
             environment,
+            authorities: self.around.authorities.clone(),
             secrets: self.around.secrets.of(step),
             caches: root.join("caches"),
             checkpoint: root.join("checkpoints").join(checkpoint.to_hex()),
@@ -214,7 +240,7 @@ impl<'a> LocalRun<'a> {
             grace: GRACE,
             components: shared.scheduler.components(ix),
         };
-        Ok((task, place, self.cancel_of(step)))
+        Ok((task, place, gpus.unwrap_or_default(), self.cancel_of(step)))
     }
 
     /// Watches the clock, signals, and who asks for the end; draws.

@@ -25,7 +25,7 @@ pub(super) fn realise(maker: &Maker<'_>, locked: &LockedEnvironment) -> Result<R
         |directory| make(maker, locked, directory, &place.join("log")),
     )?;
     let env = BTreeMap::from([("VIRTUAL_ENV".to_owned(), directory.display().to_string())]);
-    Ok(Realised { path: vec![directory.join("bin")], env })
+    Ok(Realised { path: vec![directory.join("bin")], env, ..Realised::default() })
 }
 
 /// What decides that two virtual environments are the same: unlike a realisation, also the hashes.

@@ -149,6 +149,7 @@ fn place(directory: &Path, step: u32) -> Place {
         log: directory.join(format!("logs/{step}.log")),
         partial: None,
         environment: Realised::default(),
+        authorities: None,
         secrets: BTreeMap::new(),
         caches: directory.join("store/caches"),
         checkpoint: directory.join("store/checkpoints"),

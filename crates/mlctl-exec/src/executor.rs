@@ -6,7 +6,7 @@ mod outputs;
 mod render;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -32,6 +32,9 @@ use crate::warden::Warden;
 /// How an environment is entered.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Realised {
+    /// Variables that are there already, an image's: what every step has goes over them. PATH is the standard one where
+    /// it is not among them.
+    pub base: BTreeMap<String, String>,
     /// Prepended to PATH.
     pub path: Vec<PathBuf>,
     /// Its variables.
@@ -50,6 +53,8 @@ pub struct Place {
     pub partial: Option<PathBuf>,
     /// The step's environment.
     pub environment: Realised,
+    /// The certificate authorities that the step is to trust, in a file; `None`: those that this process was told of.
+    pub authorities: Option<PathBuf>,
     /// The values of the task's secrets.
     pub secrets: BTreeMap<String, String>,
     /// Holds the directories of `caches`, one a name.
@@ -72,6 +77,16 @@ impl Place {
         let mut directories: Vec<PathBuf> = task.caches.iter().map(|name| self.caches.join(name)).collect();
         directories.extend(task.checkpoint.then(|| self.checkpoint.clone()));
         directories
+    }
+
+    /// What is outside of the bundle and the store, and named by a variable of each step: files and directories with
+    /// certificates.
+    pub fn certificates(&self) -> BTreeSet<PathBuf> {
+        let own = || environ::passed().into_iter().filter(|(name, _)| environ::is_of_certificates(name));
+        match &self.authorities {
+            Some(file) => BTreeSet::from([file.clone()]),
+            None => own().map(|(_, path)| PathBuf::from(path)).filter(|path| path.exists()).collect(),
+        }
     }
 }
 

@@ -13,26 +13,25 @@ use crate::family::NONCE;
 /// What every machine has.
 const STANDARD_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How this machine reaches the network: passed on, unkeyed. The first four exist in lower case too.
-const NETWORK: [&str; 13] = [
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "all_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "PIP_CERT",
-];
+/// How this machine reaches the network: passed on, unkeyed. They exist in lower case too.
+const PROXIES: [&str; 8] =
+    ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy"];
+
+/// Whom programs trust there: files, by the names that OpenSSL, requests, curl and pip know.
+const AUTHORITIES: [&str; 4] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"];
+
+/// The same, a directory.
+const AUTHORITIES_DIRECTORY: &str = "SSL_CERT_DIR";
 
 /// The variables of this process that steps receive.
 pub(crate) fn passed() -> Vec<(&'static str, OsString)> {
-    NETWORK.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))).collect()
+    let names = PROXIES.into_iter().chain(AUTHORITIES).chain([AUTHORITIES_DIRECTORY]);
+    names.filter_map(|name| Some((name, std::env::var_os(name)?))).collect()
+}
+
+/// Whether what the variable names are certificates.
+pub(crate) fn is_of_certificates(name: &str) -> bool {
+    name == AUTHORITIES_DIRECTORY || AUTHORITIES.contains(&name)
 }
 
 type Variables = Vec<(OsString, OsString)>;
@@ -49,13 +48,19 @@ pub(crate) fn build(
 ) -> Result<Variables, StepFailure> {
     let mut env = Variables::with_capacity(32);
     let mut set = |name: &str, value: &OsStr| env.push((name.into(), value.to_owned()));
+    for (name, value) in &place.environment.base {
+        set(name, value.as_ref());
+    }
     set("HOME", bundle.home.as_os_str());
     set("TMPDIR", bundle.temporary.as_os_str());
     set("LANG", "C.UTF-8".as_ref());
     set("TZ", "UTC".as_ref());
     set("PYTHONHASHSEED", "0".as_ref());
-    for (name, value) in passed {
+    for (name, value) in passed.iter().filter(|(name, _)| place.authorities.is_none() || !is_of_certificates(name)) {
         set(name, value);
+    }
+    if let Some(file) = &place.authorities {
+        AUTHORITIES.iter().for_each(|name| set(name, file.as_os_str()));
     }
     set("PATH", &path(place));
     for (name, value) in &place.environment.env {
@@ -96,7 +101,7 @@ fn path(place: &Place) -> OsString {
         path.push(directory);
         path.push(":");
     }
-    path.push(STANDARD_PATH);
+    path.push(place.environment.base.get("PATH").map_or(STANDARD_PATH, String::as_str));
     path
 }
 

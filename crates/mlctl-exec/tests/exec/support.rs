@@ -50,6 +50,7 @@ impl Bench {
             log: self.path(&format!("logs/{number}.log")),
             partial: None,
             environment: Realised::default(),
+            authorities: None,
             secrets: BTreeMap::new(),
             caches: self.path("store/caches"),
             checkpoint: self.path("store/checkpoints/t"),

@@ -1,0 +1,124 @@
+//! What a container is made of.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use bollard::models::{
+    ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+};
+use mlctl_core::workflow::Resources;
+use mlctl_exec::{Launch, init};
+
+use super::image::Image;
+
+/// Where mlctl is in the container.
+const PROGRAM: &str = "/.mlctl-init";
+/// Docker takes no less than a hundredth of a CPU.
+const LEAST_CPU_MILLIS: u32 = 10;
+
+/// The container of a command.
+pub(super) fn body(
+    launch: &Launch<'_>,
+    image: &Image,
+    program: &Path,
+    store: &Path,
+    (user, group): &(u32, u32),
+    gpus: &[u32],
+) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(image.id.clone()),
+        entrypoint: Some(vec![PROGRAM.to_owned()]),
+        cmd: Some(vec![init::ARGUMENT.to_owned()]),
+        user: Some(format!("{user}:{group}")),
+        working_dir: Some("/".to_owned()),
+        // Of GPUs a container has those of its device requests, whatever its image says.
+        env: Some(vec!["NVIDIA_VISIBLE_DEVICES=void".to_owned()]).filter(|_| gpus.is_empty()),
+        open_stdin: Some(true),
+        stdin_once: Some(true),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        stop_signal: Some("SIGTERM".to_owned()),
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
+        labels: Some(labels(launch, store)),
+        host_config: Some(HostConfig {
+            mounts: Some(mounts(launch, image, program, store)),
+            device_requests: Some(devices(gpus)).filter(|_| !gpus.is_empty()),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            init: Some(false),
+            ..limits(&launch.task.resources)
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// A name that people recognise, and no other container has.
+pub(super) fn name(launch: &Launch<'_>) -> String {
+    let task = launch.task;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let clean: String = task.instance.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+    // Cleaned, two may look the same.
+    let digest = blake3::hash(task.instance.as_bytes()).to_hex();
+    let tail = if clean == task.instance { String::new() } else { format!("-{}", &digest[..6]) };
+    format!("mlctl-{}-{clean}{tail}-{}", task.run, task.attempt)
+}
+
+fn labels(launch: &Launch<'_>, store: &Path) -> HashMap<String, String> {
+    let task = launch.task;
+    let all = [
+        ("store", store.to_string_lossy().into_owned()),
+        ("run", task.run.clone()),
+        ("instance", task.instance.clone()),
+        ("attempt", task.attempt.to_string()),
+    ];
+    all.map(|(name, value)| (format!("dev.mlctl.{name}"), value)).into()
+}
+
+/// Each at the path that it has outside. The bundle is one mount, because nothing can be renamed from one mount to
+/// another, which programs do with what they write.
+fn mounts(launch: &Launch<'_>, image: &Image, program: &Path, store: &Path) -> Vec<Mount> {
+    let own = |path: &Path| mount(path, path, false);
+    let theirs = |path: &Path| mount(path, path, true);
+    let mut mounts = vec![
+        mount(program, Path::new(PROGRAM), true),
+        theirs(&store.join("objects")),
+        own(&launch.bundle.root),
+        theirs(&launch.bundle.inputs),
+    ];
+    mounts.extend(launch.place.kept(launch.task).iter().map(|path| own(path)));
+    mounts.extend(launch.place.certificates().iter().map(|path| theirs(path)));
+    mounts.extend(image.accounts.iter().map(|(file, at)| mount(file, at, true)));
+    mounts
+}
+
+fn mount(from: &Path, to: &Path, read_only: bool) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(from.to_string_lossy().into_owned()),
+        target: Some(to.to_string_lossy().into_owned()),
+        read_only: Some(read_only),
+        ..Mount::default()
+    }
+}
+
+fn limits(resources: &Resources) -> HostConfig {
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let memory = resources.memory.map(bytes);
+    HostConfig {
+        nano_cpus: resources.cpu_millis.map(|millis| i64::from(millis.max(LEAST_CPU_MILLIS)) * 1_000_000),
+        memory,
+        // Together with swap: there is none.
+        memory_swap: memory,
+        // What lies there counts as memory, too.
+        shm_size: resources.shm.or(resources.memory).map(bytes),
+        ..HostConfig::default()
+    }
+}
+
+fn devices(gpus: &[u32]) -> Vec<DeviceRequest> {
+    vec![DeviceRequest {
+        device_ids: Some(gpus.iter().map(u32::to_string).collect()),
+        capabilities: Some(vec![vec!["gpu".to_owned()]]),
+        ..DeviceRequest::default()
+    }]
+}
