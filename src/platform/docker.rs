@@ -21,6 +21,7 @@ mod tls;
 
 use address::Address;
 pub(crate) use failure::{failure, reason};
+use find::Variable;
 pub(crate) use find::config_dir;
 
 /// The engine of 2019 (19.03) and what came after it: build with BuildKit, and give containers GPUs.
@@ -53,11 +54,16 @@ impl Daemon {
     /// Connects to the daemon that `DOCKER_HOST`, `DOCKER_CONTEXT` or the current Docker context names; without any of
     /// them to the first that answers at a place where Docker and its kin listen.
     pub(crate) fn connect() -> Result<Arc<Self>, CommandError> {
+        Self::connect_as(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    /// The same by what `variable` says of the environment.
+    fn connect_as(variable: &Variable<'_>) -> Result<Arc<Self>, CommandError> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build().map_err(
                 |error| CommandError::missing("cannot start the threads that talk to Docker").because(&error),
             )?;
-        let wanted = find::wanted(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
+        let wanted = find::wanted(variable)?;
         let found = runtime.block_on(open::first(wanted))?;
         Ok(Arc::new(Self {
             runtime,
@@ -118,3 +124,6 @@ impl std::fmt::Display for Daemon {
         self.address.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

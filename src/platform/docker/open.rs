@@ -52,18 +52,34 @@ async fn named(address: Address, by: &str) -> Result<Found, CommandError> {
         let error = CommandError::missing(format!("the Docker daemon at {address} cannot be used"))
             .cause(&reason)
             .cause(format!("{by} names it, and nothing else was tried"));
-        let error = match &address {
-            Address::Unix(_) if reason == DENIED => error.hint(GROUP),
+        let hint = match &address {
+            Address::Unix(_) if reason == DENIED => GROUP.to_owned(),
             Address::Ssh(ssh) => {
                 let target = ssh.user.iter().fold(ssh.host.clone(), |host, user| format!("{user}@{host}"));
-                error.hint(format!("`ssh {target} docker version` must work without asking for anything"))
+                format!("`ssh {target} docker version` must work without asking for anything")
             }
-            _ => error,
+            Address::Tcp { tls, .. } => tls_hint(tls.is_some(), &reason).unwrap_or(START).to_owned(),
+            Address::Unix(_) => START.to_owned(),
         };
-        error.hint("start it, or name another: `DOCKER_HOST`, or `docker context use NAME`")
+        error.hint(hint)
     })
 }
 
+/// What to do about a secured connection that does not come about.
+fn tls_hint(secured: bool, reason: &str) -> Option<&'static str> {
+    match reason.to_ascii_lowercase() {
+        said if said.contains("https server") => Some(
+            "the daemon wants TLS: DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH names the directory of ca.pem, cert.pem and key.pem",
+        ),
+        said if said.contains("invalidcontenttype") => Some("the daemon speaks no TLS: unset DOCKER_TLS_VERIFY"),
+        said if secured && (said.contains("certificate") || said.contains("alert")) => Some(
+            "ca.pem is of the authority that signed the daemon's certificate, cert.pem and key.pem are yours: DOCKER_CERT_PATH names their directory",
+        ),
+        _ => None,
+    }
+}
+
+const START: &str = "start it, or name another: `DOCKER_HOST`, or `docker context use NAME`";
 const DENIED: &str = "permission denied";
 const GROUP: &str = "add yourself to the group that may use it and log in again: `sudo usermod -aG docker $USER`";
 
