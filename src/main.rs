@@ -19,13 +19,14 @@ mod scaffold;
 mod session;
 mod ui;
 
-use mlctl_exec::{init, warden};
+use mlctl_exec::{init, store, warden};
 
 fn main() -> std::process::ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next() {
         Some(first) if first == warden::ARGUMENT => warden::main(&arguments.collect::<Vec<_>>()),
         Some(first) if first == init::ARGUMENT => init::main(),
+        Some(first) if first == store::SYNC => store::sync_main(&arguments.collect::<Vec<_>>()),
         _ => cli::main(),
     }
 }

@@ -33,7 +33,7 @@ use crate::ui::run_view::{RunView, summarise};
 use crate::ui::time::now;
 use crate::{export, forecast, git};
 
-/// Runs that take this long are synced to disk at their end: the sync costs little beside them.
+/// Runs that take this long are synced to disk after their end: the sync costs little beside them.
 const WORTH_A_SYNC: Duration = Duration::from_secs(10);
 
 /// The directory of a run's slots in the store.
@@ -343,7 +343,7 @@ impl End<'_> {
         drop(lease);
         if self.began.1.elapsed() > WORTH_A_SYNC {
             // What is not synced is rehashed after a power loss: no reason to fail.
-            let _ = self.store.sync();
+            let _ = self.store.sync_beside();
         }
         exported?;
         Ok((outcome, Runs::open(&self.project.root)?.find(&id)?))

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mlctl_core::event::{Event, Outcome, Recorded};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::lease::{self, Lease};
 use super::state::RunState;
@@ -223,9 +224,11 @@ impl Run {
     /// Asks the run to end: `by` says who. The signal makes it look at once.
     pub(crate) fn request_cancel(&self, by: &serde_json::Value) -> io::Result<()> {
         write_whole(&self.dir, "cancel", by)?;
-        if let Some(pid) = self.pid().and_then(rustix::process::Pid::from_raw) {
-            // Its end may have come in between: then there is nothing to signal.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        if let Some(pid) = self.pid().and_then(Pid::from_raw) {
+            // Its end may have come in between: then there is nothing to signal. What is stopped sees nothing until it goes on.
+            for signal in [Signal::TERM, Signal::CONT] {
+                let _ = kill_process(pid, signal);
+            }
         }
         Ok(())
     }

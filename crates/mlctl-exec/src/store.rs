@@ -49,6 +49,7 @@ use rustix::fs::OFlags;
 
 pub(crate) use actions::object_names;
 pub use actions::{Entry, Provenance};
+pub use boot::{SYNC, sync_main};
 pub use error::{StoreError, Unfit};
 pub use lease::Lease;
 pub(crate) use lease::{is_held, lock};

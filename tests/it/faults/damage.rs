@@ -233,3 +233,14 @@ fn an_export_removes_nothing_that_no_run_made() {
     assert!(!project.root().join("models/one").exists());
     assert!(project.root().join("models/two").exists());
 }
+
+#[test]
+fn the_end_of_a_long_run_syncs_the_store_beside_it() {
+    let project = Project::new(SPEC);
+    project.ok(&["run"]);
+    // What such a run starts.
+    project.ok(&["__sync", project.store().to_str().unwrap()]);
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let marker = fs::read_to_string(project.store().join("synced")).unwrap();
+    assert!(marker.starts_with(boot.trim()), "{marker}");
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{output, processes, says, start, statuses, until_printed, until_quiet};
+use super::{output, processes, says, start, statuses, until, until_printed, until_quiet};
 use crate::support::{Project, Running, Start, mlctl};
 
 /// `slow` has children everywhere and ends when told to; `stubborn` has to be killed.
@@ -88,6 +88,30 @@ fn a_cancel_from_elsewhere_is_one_request() {
     assert_eq!(output(&project, "last.status"), "cancelled\n");
     let again = project.run(&["cancel", "@latest"]);
     says(&again, 0, &["has ended already: cancelled"]);
+}
+
+#[test]
+fn what_is_stopped_is_cancelled_too() {
+    let (project, run) = started(SPEC, &["run"]);
+    run.signal(Signal::STOP);
+    says(&project.run(&["cancel", "@latest"]), 0, &[]);
+    says(&run.end(), 5, &["cancelled"]);
+}
+
+#[test]
+fn the_cancel_of_a_run_that_is_killed_meanwhile_ends_too() {
+    let (project, run) = started(SPEC, &["run"]);
+    run.signal(Signal::STOP);
+    let id = project.ok(&["runs", "-o", "name"]);
+    let dir = project.root().join(".mlctl/runs").join(id.trim());
+    // Whose it is nobody knows: it is not woken.
+    std::fs::write(dir.join("lease"), "").unwrap();
+    let cancel = start(&project, &["cancel", "@latest"]);
+    until("the request", || dir.join("cancel").exists());
+    run.signal(Signal::KILL);
+    run.end();
+    says(&cancel.end(), 0, &[]);
+    assert_eq!(statuses(&project, "@latest").0, "interrupted");
 }
 
 #[test]

@@ -101,6 +101,21 @@ fn as_nobody(project: &Project, arguments: &[&str]) -> Ended {
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(mlctl()).args(arguments).ended()
 }
 
+#[test]
+fn results_of_another_user_are_reused_however_old() {
+    let Some(project) = of_nobody() else { return };
+    project.ok(&["run"]);
+    let mut sh = Command::new("sh");
+    let shared = r#"find "$1" -type d -exec chmod a+rwx {} + && chmod a+rw "$1/gc.lock" && chown -R 65534 "$2" &&
+        find "$1/actions" -type f -exec touch -d '3 days ago' {} +"#;
+    let sh = sh.args(["-c", shared, "sh"]).arg(project.store()).arg(project.root());
+    assert!(sh.status().unwrap().success());
+    fs::remove_dir_all(project.root().join(".mlctl")).unwrap();
+    let ended = as_nobody(&project, &["run"]);
+    says(&ended, 0, &[]);
+    assert!(ended.stdout.contains("2 cached"), "{}", ended.stdout);
+}
+
 /// A project that is nobody's; `None`: only root can make one.
 fn of_nobody() -> Option<Project> {
     let project = Project::new(SPEC);

@@ -6,8 +6,12 @@
 //! marker that [`Store::sync`] leaves after syncing the file system, is of the entry's boot and not before it. The
 //! others are rehashed the first time they are used, and the entry is written anew.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use rustix::time::ClockId;
@@ -20,6 +24,9 @@ pub(super) struct Boot {
     pub(super) id: String,
     synced: Vec<(String, u64)>,
 }
+
+/// The hidden first argument that makes a program of mlctl's sync the store that the second one names.
+pub const SYNC: &str = "__sync";
 
 /// How many boots `synced` remembers.
 const BOOTS: usize = 64;
@@ -37,7 +44,21 @@ impl Boot {
     }
 }
 
+/// What such a program does.
+pub fn sync_main<S: AsRef<OsStr>>(arguments: &[S]) -> ExitCode {
+    let store = arguments.first().and_then(|root| Store::open(Path::new(root)).ok());
+    if store.is_some_and(|store| store.sync().is_ok()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 impl Store {
+    /// Has a process of its own do [`Store::sync`], and does not wait for it: it may take minutes where other programs
+    /// write much, and nothing ends it meanwhile. This program's `main` has to call [`sync_main`].
+    pub fn sync_beside(&self) -> io::Result<()> {
+        let mut program = Command::new("/proc/self/exe");
+        program.arg0("mlctl").arg(SYNC).arg(&self.root).env_clear().process_group(0);
+        program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(drop)
+    }
+
     /// Syncs the file system and marks what was recorded so far as safe from a power loss. Not needed after a crash of
     /// a process. It waits for everything that the machine has not yet written to that disk.
     pub fn sync(&self) -> Result<(), StoreError> {
