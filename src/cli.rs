@@ -10,6 +10,7 @@ use crate::session::Session;
 use crate::ui::{Color, Format, Ui, Verbosity};
 
 mod artifacts;
+mod build;
 mod cancel;
 mod check;
 mod complete;
@@ -75,6 +76,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Bring mlctl.lock up to date: what environments and downloads are, exactly.
     Lock(lock::LockArgs),
+    /// Build images of environments: what is unchanged is not built again.
+    Build(build::BuildArgs),
     /// List the params: types, defaults, what is allowed.
     Params,
     /// List the runs, the latest first.
@@ -116,6 +119,7 @@ impl Command {
             Self::Run(args) => run::run(session, args),
             Self::Plan(args) => plan::plan(session, args),
             Self::Lock(args) => lock::lock(session, args),
+            Self::Build(args) => build::build(session, args),
             Self::Params => params::params(session),
             Self::Runs(args) => runs::runs(session, &args),
             Self::Status(args) => status::status(session, &args),

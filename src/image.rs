@@ -1,7 +1,246 @@
-//! Environments as images.
+//! From an environment to an image: looked up by its content tag, else built by the daemon.
+//!
+//! A described environment has a generated Dockerfile, others name theirs. The tag is the digest of all that decides
+//! what comes out ([`tag`]), so what is unchanged costs one look-up: no build, and no context is sent.
 
-#![allow(dead_code, reason = "nothing builds yet")]
+#![allow(dead_code, reason = "runs do not build yet")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bollard::errors::Error as DockerError;
+use futures_util::future;
+use mlctl_core::workflow::{Environment, EnvironmentKind};
+
+use crate::config::Context;
+use crate::environment::{self, NamedImage, Realisation, RealisationKind, Target};
+use crate::error::CommandError;
+use crate::lock::Lock;
+use crate::platform::docker::{self, Daemon};
+use crate::session::Project;
 
 pub(crate) mod context;
+mod failure;
+mod generated;
 mod ignore;
+mod interrupt;
+mod known;
+mod make;
+mod progress;
+mod recipe;
 pub(crate) mod registry;
+mod request;
+mod session;
+mod tag;
+mod trace;
+mod wire;
+
+pub(crate) use progress::{End, Event, Watch};
+
+use context::BuildContext;
+use recipe::{Recipe, RecipeKind};
+
+/// The label that says of which project an image is.
+pub(crate) const PROJECT_LABEL: &str = "dev.mlctl.project";
+/// The label that says of which environment an image is.
+pub(crate) const ENVIRONMENT_LABEL: &str = "dev.mlctl.environment";
+
+/// An image that the daemon has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// What to run: a name with a tag or digest.
+    pub(crate) reference: String,
+    /// `sha256:...`: what it is.
+    pub(crate) id: String,
+    /// Whether it was there already.
+    pub(crate) cached: bool,
+}
+
+/// Makes the images of a project's environments.
+pub(crate) struct Builder<'a> {
+    /// Who builds.
+    pub(crate) daemon: &'a Daemon,
+    /// Whose environments they are.
+    pub(crate) project: &'a Project,
+    /// Where secrets, settings and base images come from.
+    pub(crate) context: &'a Context,
+    /// What the environments hold.
+    pub(crate) lock: &'a Lock,
+    /// The store's root.
+    pub(crate) store: &'a Path,
+    /// How it is to be done.
+    pub(crate) how: How,
+    /// Told what happens.
+    pub(crate) watch: &'a Watch<'a>,
+}
+
+/// How images are to be made.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct How {
+    /// Whether everything is done anew, whatever is there.
+    pub(crate) no_cache: bool,
+    /// For which platform, as the lock writes it; `None`: the daemon's own.
+    pub(crate) platform: Option<String>,
+}
+
+/// What an environment's image is known by before it is made.
+pub(crate) struct Wanted {
+    recipe: Recipe,
+    /// What a user's Dockerfile may copy.
+    files: Option<Arc<BuildContext>>,
+    /// Its content tag.
+    pub(crate) tag: String,
+    /// The name and tag that the daemon knows it by.
+    pub(crate) reference: String,
+}
+
+impl Builder<'_> {
+    /// The image of each of these environments: found, fetched or built, several at a time. Interrupted, it leaves
+    /// nothing half made.
+    pub(crate) fn ensure(&self, names: &[&str]) -> Result<BTreeMap<String, Image>, CommandError> {
+        let one = async |name: &str| Ok((name.to_owned(), self.image(name).await?));
+        let all = future::try_join_all(names.iter().map(|name| one(name)));
+        let made: Vec<(String, Image)> = interrupt::unless(self.daemon, all)??;
+        Ok(made.into_iter().collect())
+    }
+
+    /// The image that steps without an environment run in.
+    pub(crate) fn ensure_plain(&self, image: &NamedImage) -> Result<Image, CommandError> {
+        interrupt::unless(self.daemon, self.fetched(&image.name, image))?
+    }
+
+    /// What the image of a built environment is known by; needs no daemon. `None`: it is not built.
+    pub(crate) fn wanted(
+        name: &str,
+        project: &Project,
+        context: &Context,
+        lock: &Lock,
+        store: &Path,
+        platform: &str,
+    ) -> Result<Option<Wanted>, CommandError> {
+        let Some(environment) = project.workflow.environments.get(name) else { return Ok(None) };
+        let Some(recipe) = recipe(name, environment, (project, context, lock), platform)? else { return Ok(None) };
+        let files = match &recipe.kind {
+            RecipeKind::File(file) => {
+                let stamps = known::stamps(store, &file.dir, &file.path);
+                Some(Arc::new(BuildContext::scan(&file.dir, &file.path, &stamps)?))
+            }
+            RecipeKind::Described { .. } => None,
+        };
+        let tag = tag::content_tag(&recipe, files.as_ref().map(|files| files.digest()), platform);
+        let reference = format!("{}:{tag}", tag::repository(&project.workflow.name, name));
+        Ok(Some(Wanted { recipe, files, tag, reference }))
+    }
+
+    /// The platform of the images, as the lock writes it.
+    fn platform(&self) -> &str {
+        self.how.platform.as_deref().unwrap_or_else(|| self.daemon.platform())
+    }
+
+    async fn image(&self, name: &str) -> Result<Image, CommandError> {
+        let tell = |event: Event<'_>| (self.watch)(name, event);
+        let environment = self.project.workflow.environments.get(name);
+        if environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Image(_)))
+            && let RealisationKind::Image(image) =
+                realisation(name, (self.project, self.context, self.lock), self.platform())?.kind
+        {
+            return self.fetched(name, &image).await;
+        }
+        let wanted = Self::wanted(name, self.project, self.context, self.lock, self.store, self.platform())?
+            .ok_or_else(|| CommandError::usage(format!("there is no environment `{name}`")))?;
+        if !self.how.no_cache
+            && let Some(image) = self.find(&wanted).await?
+        {
+            tell(Event::Ready { cached: true });
+            return Ok(image);
+        }
+        let _alone = known::exclusive(self.store, &wanted.tag, || tell(Event::Waiting))
+            .await
+            .map_err(|error| CommandError::missing("cannot use the store").because(&error))?;
+        // Another mlctl may have built it meanwhile.
+        if !self.how.no_cache
+            && let Some(image) = self.find(&wanted).await?
+        {
+            tell(Event::Ready { cached: true });
+            return Ok(image);
+        }
+        let id = self.make(&wanted).await?;
+        known::remember(self.store, &wanted.tag, &id);
+        tell(Event::Ready { cached: false });
+        Ok(Image { reference: wanted.reference, id, cached: false })
+    }
+
+    /// The image with this content tag, if the daemon has it.
+    async fn find(&self, wanted: &Wanted) -> Result<Option<Image>, CommandError> {
+        let Some(id) = self.inspect(&wanted.reference).await? else {
+            known::forget(self.store, &wanted.tag);
+            return Ok(None);
+        };
+        known::remember(self.store, &wanted.tag, &id);
+        Ok(Some(Image { reference: wanted.reference.clone(), id, cached: true }))
+    }
+
+    /// The id of the image of this name, if the daemon has one.
+    async fn inspect(&self, reference: &str) -> Result<Option<String>, CommandError> {
+        match self.daemon.client().inspect_image(reference).await {
+            Ok(image) => Ok(image.id),
+            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(docker::failure(&format!("cannot look for the image `{reference}`"), error)),
+        }
+    }
+
+    /// An image that is not built here: the locked one, pulled if it is not there.
+    async fn fetched(&self, subject: &str, image: &NamedImage) -> Result<Image, CommandError> {
+        let NamedImage { name, locked } = image;
+        let reference = locked.reference(name);
+        let tell = |event: Event<'_>| (self.watch)(subject, event);
+        if let Some(id) = self.inspect(&reference).await? {
+            tell(Event::Ready { cached: true });
+            return Ok(Image { reference, id, cached: true });
+        }
+        if locked.local {
+            return Err(CommandError::missing(format!("the image `{name}` is not here as it was locked"))
+                .cause("it was of one machine alone, in no registry")
+                .hint("build or load it again, or take what there is: `mlctl lock --update`"));
+        }
+        registry::pull(self.daemon, &reference, None, &|text| tell(Event::Pulling(text))).await?;
+        let id = self.inspect(&reference).await?;
+        let id = id.ok_or_else(|| CommandError::missing(format!("the image `{name}` was pulled, and is not there")))?;
+        tell(Event::Ready { cached: false });
+        Ok(Image { reference, id, cached: false })
+    }
+}
+
+/// What the environment is, in containers.
+fn realisation(
+    name: &str,
+    (project, context, lock): (&Project, &Context, &Lock),
+    platform: &str,
+) -> Result<Realisation, CommandError> {
+    let bases = context.merged.base_images.over(&project.workflow.base_images);
+    let target = Target { platform: platform.to_owned(), base_images: Some(bases) };
+    let mut all = environment::realisations(&project.workflow, &project.source, (lock, &target), [name])?;
+    all.remove(name).ok_or_else(|| CommandError::usage(format!("there is no environment `{name}`")))
+}
+
+/// The recipe of an environment, if it is built.
+fn recipe(
+    name: &str,
+    environment: &Environment,
+    of: (&Project, &Context, &Lock),
+    platform: &str,
+) -> Result<Option<Recipe>, CommandError> {
+    let span = environment.span;
+    if let EnvironmentKind::Build(build) = &environment.kind {
+        return Recipe::of_file(of.0, (name, span), build).map(Some);
+    }
+    let RealisationKind::Described { python, mut system_packages, base } = realisation(name, of, platform)?.kind else {
+        return Ok(None);
+    };
+    let Some(base) = base else { return Ok(None) };
+    system_packages.sort_unstable();
+    system_packages.dedup();
+    let kind = RecipeKind::Described { base, locked: python, packages: system_packages };
+    Ok(Some(Recipe { environment: name.to_owned(), span, kind }))
+}

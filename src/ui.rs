@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::error::{CommandError, Kind};
 
+pub(crate) mod build_view;
 pub(crate) mod clean;
 pub(crate) mod preparing;
 pub(crate) mod prompt;

@@ -5,7 +5,7 @@ use std::io;
 use std::process::{Command, Stdio};
 
 use mlctl_core::context::SecretFrom;
-use mlctl_core::diag::{Diag, Source};
+use mlctl_core::diag::{Diag, Source, Span};
 use mlctl_core::workflow::Step;
 
 use super::Context;
@@ -32,7 +32,8 @@ impl Secrets {
         for step in steps {
             for name in &step.secrets {
                 if !secrets.0.contains_key(name) {
-                    let value = value(context, name).map_err(|why| missing(source, step, name, why))?;
+                    let value = value(context, name)
+                        .map_err(|why| missing(source, (&format!("`{}`", step.name), step.span), name, why))?;
                     secrets.0.insert(name.clone(), value);
                 }
             }
@@ -44,6 +45,20 @@ impl Secrets {
     pub(crate) fn of(&self, step: &Step) -> BTreeMap<String, String> {
         step.secrets.iter().filter_map(|name| Some((name.clone(), self.0.get(name)?.clone()))).collect()
     }
+}
+
+/// The secrets that the build of an image may read.
+pub(crate) fn of_build(
+    context: &Context,
+    source: &Source,
+    (environment, span): (&str, Span),
+    names: &[String],
+) -> Result<BTreeMap<String, String>, CommandError> {
+    let one = |name: &String| match value(context, name) {
+        Ok(value) => Ok((name.clone(), value)),
+        Err(why) => Err(missing(source, (&format!("the environment `{environment}`"), span), name, why)),
+    };
+    names.iter().map(one).collect()
 }
 
 /// The settings that `steps` name: every one must have a value.
@@ -143,8 +158,8 @@ fn without_newline(mut text: String) -> String {
     text
 }
 
-fn missing(source: &Source, step: &Step, name: &str, missing: Missing) -> CommandError {
-    let message = format!("`{}` needs the secret `{name}`: {}", step.name, missing.why);
-    let diag = Diag::error("missing-secret", step.span, message).help(missing.help);
+fn missing(source: &Source, (who, span): (&str, Span), name: &str, missing: Missing) -> CommandError {
+    let message = format!("{who} needs the secret `{name}`: {}", missing.why);
+    let diag = Diag::error("missing-secret", span, message).help(missing.help);
     CommandError::new(Kind::Missing, "").about(source, vec![diag])
 }

@@ -100,7 +100,7 @@ fn ask(daemon: &Daemon, reference: &Reference<'_>) -> Result<String, CommandErro
 }
 
 /// Fetches an image, for `platform` (`linux/arm64`) if that is not the daemon's own.
-pub(crate) fn pull(
+pub(crate) async fn pull(
     daemon: &Daemon,
     reference: &str,
     platform: Option<&str>,
@@ -122,11 +122,12 @@ pub(crate) fn pull(
             })
         })
     })
+    .await
     .map(drop)
 }
 
 /// Sends an image to the registry that its name says; the digest by which the registry has it.
-pub(crate) fn push(daemon: &Daemon, reference: &str, progress: &Progress<'_>) -> Result<String, CommandError> {
+pub(crate) async fn push(daemon: &Daemon, reference: &str, progress: &Progress<'_>) -> Result<String, CommandError> {
     let parsed = Reference::parse(reference)?;
     let options = PushImageOptionsBuilder::new().tag(parsed.tag.unwrap_or("latest")).build();
     let what = format!("cannot push `{reference}`");
@@ -138,12 +139,13 @@ pub(crate) fn push(daemon: &Daemon, reference: &str, progress: &Progress<'_>) ->
                 detail: message.progress_detail,
             })
         })
-    })?;
+    })
+    .await?;
     digest.ok_or_else(|| CommandError::missing(what).cause("the daemon does not tell the digest that it was given"))
 }
 
 /// Goes on until a transfer is complete, or fails in a way that another try would not change. The digest, if one is told.
-fn transfer<S>(
+async fn transfer<S>(
     daemon: &Daemon,
     what: &str,
     reference: &Reference<'_>,
@@ -153,17 +155,18 @@ fn transfer<S>(
 where
     S: Stream<Item = Result<progress::Message, Error>> + Unpin,
 {
-    let credentials = credentials(reference.host())?;
+    let host = reference.host().to_owned();
+    // A helper may take its time, or ask.
+    let credentials = tokio::task::spawn_blocking(move || credentials(&host)).await.unwrap_or(Ok(None))?;
     let known = credentials.is_some();
     let mut tries = 1;
     loop {
         let client = daemon.client().clone().with_timeout(SILENCE);
-        let ended = daemon.block_on(follow(begin(client, credentials.clone()), progress));
-        match ended {
+        match follow(begin(client, credentials.clone()), progress).await {
             Ok(digest) => return Ok(digest),
             Err(error) if tries < TRIES && is_passing(&error) => {
                 progress(&format!("the connection broke; trying again ({} of {TRIES})", tries + 1));
-                std::thread::sleep(BACKOFF * 2_u32.pow(tries - 1));
+                tokio::time::sleep(BACKOFF * 2_u32.pow(tries - 1)).await;
                 tries += 1;
             }
             Err(error) => {

@@ -12,6 +12,7 @@ use crate::error::CommandError;
 
 mod address;
 mod contexts;
+mod dial;
 mod failure;
 mod find;
 mod open;

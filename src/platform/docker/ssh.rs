@@ -34,7 +34,8 @@ pub(super) fn connect(target: &Ssh, timeout: u64) -> Result<Docker, Error> {
     Docker::connect_with_custom_transport(transport, Some("http://docker"), timeout, API_DEFAULT_VERSION)
 }
 
-fn arguments(target: &Ssh) -> Vec<String> {
+/// What ssh is to be called with.
+pub(super) fn arguments(target: &Ssh) -> Vec<String> {
     // Without questions: nobody could answer them beside a progress display.
     let mut arguments: Vec<String> = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=30", "-T"].map(str::to_owned).into();
     arguments.extend(target.user.iter().flat_map(|user| ["-l".to_owned(), user.clone()]));
@@ -66,7 +67,8 @@ impl tower_service::Service<http::Uri> for Connector {
     }
 }
 
-fn start(arguments: &[String]) -> io::Result<Stream> {
+/// Starts ssh: its ends are the connection.
+pub(super) fn start(arguments: &[String]) -> io::Result<Stream> {
     let mut command = Command::new("ssh");
     // A Ctrl-C at the terminal is for mlctl, which still has to clean up over this connection.
     command.args(arguments).process_group(0).kill_on_drop(true);
@@ -93,7 +95,7 @@ fn start(arguments: &[String]) -> io::Result<Stream> {
 }
 
 /// The two ends of an ssh that runs.
-struct Stream {
+pub(super) struct Stream {
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     /// What ssh said of its troubles.

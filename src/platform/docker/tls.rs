@@ -19,17 +19,22 @@ use super::address::Tls;
 
 /// A client of the daemon at `host`, secured by `files`. The error is the reason.
 pub(super) fn connect(host: &str, files: &Tls, timeout: u64) -> Result<Docker, String> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
     let mut builder = Client::builder(TokioExecutor::new());
     builder.pool_max_idle_per_host(0);
-    let client = Arc::new(builder.build(HttpsConnector::from((tcp, config(files)?))));
+    let client = Arc::new(builder.build(connector(files)?));
     let transport = move |request: BollardRequest| {
         let client = Arc::clone(&client);
         Box::pin(async move { client.request(request).await.map_err(Error::from) })
     };
     Docker::connect_with_custom_transport(transport, Some(format!("https://{host}")), timeout, API_DEFAULT_VERSION)
         .map_err(|error| error.to_string())
+}
+
+/// Makes connections that `files` secure. The error is the reason.
+pub(super) fn connector(files: &Tls) -> Result<HttpsConnector<HttpConnector>, String> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    Ok(HttpsConnector::from((tcp, config(files)?)))
 }
 
 fn config(files: &Tls) -> Result<ClientConfig, String> {

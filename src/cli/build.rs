@@ -1,0 +1,101 @@
+//! `mlctl build`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::complete;
+use crate::environment::Target;
+use crate::error::CommandError;
+use crate::image::{Builder, How, Image};
+use crate::lock::{self, Mode, Wanted};
+use crate::platform::docker::Daemon;
+use crate::session::{Project, Session, open_store};
+use crate::ui::build_view::BuildView;
+use crate::ui::preparing::Preparing;
+use crate::ui::style::{GOOD, STRONG};
+
+/// The arguments of `mlctl build`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// Build only these environments [default: those that steps use].
+    #[arg(value_name = "ENV", add = complete::environments())]
+    environments: Vec<String>,
+    /// Do every step anew, whatever is cached.
+    #[arg(long)]
+    no_cache: bool,
+    /// Fail if mlctl.lock would have to change.
+    #[arg(long)]
+    locked: bool,
+}
+
+/// Builds images of environments.
+pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, CommandError> {
+    let project = session.project()?;
+    session.ui.warnings(&project.source, &project.warnings);
+    let context = session.context(&project)?;
+    let store = open_store()?;
+    let names = names(&project, &args.environments)?;
+    let daemon = Daemon::connect()?;
+    let target = Target {
+        platform: daemon.platform().to_owned(),
+        base_images: Some(context.merged.base_images.over(&project.workflow.base_images)),
+    };
+    let lock = {
+        let progress = Preparing::new(&session.ui);
+        let of = lock::Project {
+            root: &project.root,
+            spec: &project.source,
+            workflow: &project.workflow,
+            store: &store,
+            target: &target,
+        };
+        let mode = if args.locked { Mode::Frozen } else { Mode::Complete };
+        let mut wanted = Wanted::default();
+        wanted.environments.extend(names.iter().copied());
+        lock::ensure(of, &wanted, mode, &|update| progress.update(update))?
+    };
+    let view = BuildView::new(&session.ui);
+    let builder = Builder {
+        daemon: &daemon,
+        project: &project,
+        context: &context,
+        lock: &lock,
+        store: store.root(),
+        how: How { no_cache: args.no_cache, platform: None },
+        watch: &|environment, event| view.update(environment, event),
+    };
+    let images = builder.ensure(&names)?;
+    drop(view);
+    let images: Vec<(&str, &Image)> = names.iter().filter_map(|name| Some((*name, images.get(*name)?))).collect();
+    if session.ui.is_json() {
+        session.ui.json(&images.iter().map(|(name, image)| report(name, image)).collect::<Vec<_>>())?;
+    } else {
+        let lines = images.iter().map(|(name, image)| text(name, image));
+        session.ui.result(&lines.collect::<String>())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The environments that are meant, in the order of the spec.
+fn names<'a>(project: &'a Project, asked: &[String]) -> Result<Vec<&'a str>, CommandError> {
+    let environments = &project.workflow.environments;
+    if let Some(unknown) = asked.iter().find(|name| !environments.contains_key(*name)) {
+        let known: Vec<&str> = environments.keys().map(String::as_str).collect();
+        return Err(CommandError::usage(format!("there is no environment `{unknown}`"))
+            .hint(format!("there are: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })));
+    }
+    let used = |name: &str| project.workflow.steps.iter().any(|step| step.environment.as_deref() == Some(name));
+    let meant = |name: &&str| if asked.is_empty() { used(name) } else { asked.iter().any(|asked| asked == name) };
+    Ok(environments.keys().map(String::as_str).filter(meant).collect())
+}
+
+fn text(name: &str, image: &Image) -> String {
+    let how = if image.cached { "unchanged" } else { "new" };
+    format!("{STRONG}{name}{STRONG:#}  {}  {GOOD}{how}{GOOD:#}\n", image.reference)
+}
+
+fn report(name: &str, image: &Image) -> Value {
+    json!({ "name": name, "reference": image.reference, "id": image.id, "cached": image.cached })
+}

@@ -1,0 +1,81 @@
+//! What this machine remembers of images: so that plans need no daemon, and two that want the same image build it once.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mlctl_core::digest::Digest;
+
+/// Below the store's root: a file for each tag that holds the image's id.
+const DIRECTORY: &str = "images";
+
+/// How often it is tried to become the one who builds.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The id of the image with this content tag, as it was when a build or a look-up last saw it.
+pub(crate) fn id(store: &Path, tag: &str) -> Option<String> {
+    let id = fs::read_to_string(store.join(DIRECTORY).join(tag)).ok()?;
+    id.starts_with("sha256:").then_some(id)
+}
+
+/// Remembers the id of a tag. What cannot be remembered is looked up again.
+pub(super) fn remember(store: &Path, tag: &str, id: &str) {
+    if self::id(store, tag).as_deref() == Some(id) {
+        return;
+    }
+    let path = store.join(DIRECTORY).join(tag);
+    let temporary = path.with_extension(std::process::id().to_string());
+    let made = fs::create_dir_all(store.join(DIRECTORY));
+    if made.and_then(|()| fs::write(&temporary, id)).and_then(|()| fs::rename(&temporary, &path)).is_err() {
+        let _ = fs::remove_file(temporary);
+    }
+}
+
+/// Forgets a tag that the daemon does not have any more.
+pub(super) fn forget(store: &Path, tag: &str) {
+    let _ = fs::remove_file(store.join(DIRECTORY).join(tag));
+}
+
+/// Where the digests of a context's files are remembered: not in the project, which may be that context.
+pub(super) fn stamps(store: &Path, dir: &Path, dockerfile: &Path) -> PathBuf {
+    let both = [dir, dockerfile].map(|path| path.as_os_str().as_encoded_bytes()).join(&0);
+    store.join(DIRECTORY).join("contexts").join(Digest::of(&both).to_hex())
+}
+
+/// Held while an image is built; the system releases it when the holder dies. `waiting` is told of another holder.
+pub(super) async fn exclusive(store: &Path, tag: &str, waiting: impl FnOnce()) -> io::Result<File> {
+    let path: PathBuf = store.join(DIRECTORY).join("building");
+    fs::create_dir_all(&path)?;
+    let file = File::options().create(true).append(true).open(path.join(tag))?;
+    let mut waiting = Some(waiting);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // A thread that waits in the system could not be interrupted.
+            Err(TryLockError::WouldBlock) => {
+                if let Some(waiting) = waiting.take() {
+                    waiting();
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_remembered_replaced_and_forgotten() {
+        let store = tempfile::tempdir().unwrap();
+        assert_eq!(id(store.path(), "a"), None);
+        remember(store.path(), "a", "sha256:1");
+        remember(store.path(), "a", "sha256:2");
+        assert_eq!(id(store.path(), "a").as_deref(), Some("sha256:2"));
+        forget(store.path(), "a");
+        assert_eq!(id(store.path(), "a"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Making one image: the context is laid out, sent, and built by BuildKit, or by the classic builder where the daemon has
+//! no other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use super::context::BuildContext;
+use super::generated::{self, Manner};
+use super::progress::Event;
+use super::recipe::{self, Recipe, RecipeKind};
+use super::request::{self, Order};
+use super::session::{Offer, Session};
+use super::{Builder, ENVIRONMENT_LABEL, PROJECT_LABEL, Wanted, failure, wire};
+use crate::config::secret;
+use crate::error::CommandError;
+
+/// The Dockerfile in a context that does not have it in its place.
+const DOCKERFILE: &str = ".mlctl.Dockerfile";
+/// The context in the temporary directory of a generated Dockerfile.
+const STAGED: &str = "context";
+
+impl Builder<'_> {
+    /// Builds the image, and gives its id. The tag is set when it is whole.
+    pub(super) async fn make(&self, wanted: &Wanted) -> Result<String, CommandError> {
+        let recipe = &wanted.recipe;
+        let buildkit = self.daemon.has_buildkit();
+        let ca = self.ca()?;
+        let manner = Manner { mounts: buildkit, ca: ca.is_some(), ..Manner::default() };
+        let text = recipe.text(manner);
+        let staged;
+        let (files, extra, dockerfile) = match (&recipe.kind, &wanted.files) {
+            (RecipeKind::File(file), Some(files)) => {
+                let (extra, name) = match file.path.strip_prefix(&file.dir) {
+                    Ok(inside) => (Vec::new(), inside.to_string_lossy().into_owned()),
+                    Err(_) => (vec![(DOCKERFILE.to_owned(), text.clone().into_bytes())], DOCKERFILE.to_owned()),
+                };
+                (Arc::clone(files), extra, name)
+            }
+            _ => {
+                staged = self.stage(recipe, ca.as_deref().filter(|_| !buildkit))?;
+                let directory = staged.path().join(STAGED);
+                let files = BuildContext::scan(&directory, &directory.join(DOCKERFILE), &staged.path().join("stamps"))?;
+                let files = Arc::new(files);
+                (files, vec![(DOCKERFILE.to_owned(), text.clone().into_bytes())], DOCKERFILE.to_owned())
+            }
+        };
+        let build = unique();
+        let session = if buildkit {
+            let offer = self.offer(recipe, ca)?;
+            let opened = Session::open(self.daemon, unique(), offer).await;
+            Some(opened.map_err(|error| failure::wire(self, recipe, error))?)
+        } else {
+            None
+        };
+        let order = Order {
+            session: session.as_ref().map(|session| session.id.as_str()),
+            build: &build,
+            tag: &wanted.reference,
+            dockerfile: &dockerfile,
+            target: recipe.target(),
+            args: recipe.args(),
+            labels: BTreeMap::from([
+                (PROJECT_LABEL, self.project.workflow.name.as_str()),
+                (ENVIRONMENT_LABEL, recipe.environment.as_str()),
+            ]),
+            platform: None,
+            no_cache: self.how.no_cache,
+            registry_config: None,
+        };
+        let mut tell = |event: Event<'_>| (self.watch)(&recipe.environment, event);
+        let body = wire::streamed(Arc::clone(&files).tar(extra));
+        let built = request::build(self.daemon, &order, body, &mut tell).await;
+        // Which file it was that could not be sent is known here only.
+        built.map_err(|error| files.fault().unwrap_or_else(|| failure::unbuilt(self, recipe, &text, error)))
+    }
+
+    /// What the build may ask for.
+    fn offer(&self, recipe: &Recipe, ca: Option<Vec<u8>>) -> Result<Offer, CommandError> {
+        let at = (recipe.environment.as_str(), recipe.span);
+        let mut secrets: BTreeMap<String, Vec<u8>> = ca.map(|ca| (generated::CA.to_owned(), ca)).into_iter().collect();
+        let own = secret::of_build(self.context, &self.project.source, at, recipe.secrets())?;
+        secrets.extend(own.into_iter().map(|(name, value)| (name, value.into_bytes())));
+        let ssh = if recipe.ssh() { Some(failure::agent(self, recipe)?) } else { None };
+        Ok(Offer { secrets, ssh })
+    }
+
+    /// The context of a generated Dockerfile.
+    fn stage(&self, recipe: &Recipe, ca: Option<&[u8]>) -> Result<tempfile::TempDir, CommandError> {
+        let cannot = |error: std::io::Error| CommandError::missing("cannot write to the store").because(&error);
+        let directory = tempfile::tempdir_in(self.store.join("tmp")).map_err(cannot)?;
+        let context = directory.path().join(STAGED);
+        fs::create_dir(&context).map_err(cannot)?;
+        if let RecipeKind::Described { locked: Some(locked), .. } = &recipe.kind {
+            fs::write(context.join(generated::REQUIREMENTS), recipe::requirements(locked)).map_err(cannot)?;
+        }
+        if let Some(ca) = ca {
+            fs::write(context.join(generated::CA), ca).map_err(cannot)?;
+        }
+        Ok(directory)
+    }
+
+    /// The certificates that the context names.
+    fn ca(&self) -> Result<Option<Vec<u8>>, CommandError> {
+        let Some(path) = &self.context.merged.ca else { return Ok(None) };
+        let read = fs::read(self.project.root.join(crate::session::expand_home(path)));
+        read.map(Some).map_err(|error| {
+            CommandError::missing(format!("cannot read `{path}`, the `ca` of the context `{}`", self.context.name))
+                .because(&error)
+        })
+    }
+}
+
+/// A name that no other build has.
+fn unique() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("mlctl{:x}{:x}{:x}", now.as_nanos(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
