@@ -71,6 +71,12 @@ impl Rules {
         (excluded, Matched(matched))
     }
 
+    /// The texts of the `!` patterns.
+    #[cfg(test)]
+    pub(crate) fn exceptions(&self) -> Vec<Vec<u8>> {
+        self.patterns.iter().filter(|pattern| pattern.exception).map(|pattern| pattern.text.clone()).collect()
+    }
+
     /// Whether something below this directory, itself excluded, may be in the context all the same.
     pub(crate) fn may_except_below(&self, directory: &[u8]) -> bool {
         let mut exceptions = self.patterns.iter().filter(|pattern| pattern.exception).peekable();

@@ -1,3 +1,6 @@
+mod chance;
+mod cli;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -8,6 +11,7 @@ use futures_util::StreamExt;
 use tempfile::TempDir;
 
 use super::*;
+use crate::image::ignore::Matched;
 
 /// A context for a test, and where its digests are remembered.
 struct Place(TempDir);

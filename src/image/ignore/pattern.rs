@@ -1,8 +1,8 @@
 //! One pattern of an ignore file.
 //!
 //! Docker turns a pattern into an exact text, a prefix, a suffix or a regular expression, and which one it becomes shows:
-//! `**foo` is a suffix, so it matches `xfoo`; `\` is an escape in a regular expression, so `\d` is any digit; `^` is not
-//! escaped. Names that are not UTF-8 have the replacement character for each byte that is wrong, as in Go.
+//! `**foo` is a suffix, so it matches `xfoo`; `\` is an escape in a regular expression, so `\d` is any digit; `^` and `|`
+//! are not escaped. Names that are not UTF-8 have the replacement character for each byte that is wrong, as in Go.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -16,7 +16,7 @@ const SEPARATOR: char = '/';
 #[derive(Debug)]
 pub(super) struct Pattern {
     /// As it is compared: cleaned, without `!`.
-    text: Vec<u8>,
+    pub(super) text: Vec<u8>,
     /// Whether it began with `!`: what it matches is not excluded.
     pub(super) exception: bool,
     matching: Matching,
@@ -180,22 +180,32 @@ fn decode(bytes: &[u8]) -> Vec<char> {
     chars
 }
 
-/// Whether Go's `filepath.Match` takes it.
+/// Whether Go's `filepath.Match` with the name `.` finds nothing wrong with it, which is how Docker checks. It does not
+/// look at what comes after a part that does not match.
 fn is_well_formed(mut pattern: &[u8]) -> bool {
-    while !pattern.is_empty() {
-        let (chunk, rest) = split_at_star(pattern);
-        if !is_chunk_well_formed(chunk) {
-            return false;
-        }
+    let mut name: &[u8] = b".";
+    'parts: while !pattern.is_empty() {
+        let stars = pattern.iter().take_while(|byte| **byte == b'*').count();
+        let (part, rest) = split_at_star(&pattern[stars..]);
         pattern = rest;
+        // After a star the part may begin anywhere.
+        for start in 0..=if stars > 0 { name.len() } else { 0 } {
+            match part_matches(part, &name[start..]) {
+                Err(Malformed) => return false,
+                Ok(Some(left)) if left.is_empty() || !pattern.is_empty() => {
+                    name = left;
+                    continue 'parts;
+                }
+                Ok(_) => {}
+            }
+        }
+        return true;
     }
     true
 }
 
-/// What comes before the next `*` that is one, without those that it begins with.
+/// What comes before the next `*` that is one.
 fn split_at_star(pattern: &[u8]) -> (&[u8], &[u8]) {
-    let stars = pattern.iter().take_while(|byte| **byte == b'*').count();
-    let pattern = &pattern[stars..];
     let mut in_set = false;
     let mut at = 0;
     while at < pattern.len() {
@@ -211,45 +221,58 @@ fn split_at_star(pattern: &[u8]) -> (&[u8], &[u8]) {
     pattern.split_at(at.min(pattern.len()))
 }
 
-fn is_chunk_well_formed(mut chunk: &[u8]) -> bool {
-    while let Some((first, rest)) = chunk.split_first() {
-        chunk = match first {
-            b'\\' if rest.is_empty() => return false,
-            b'\\' => &rest[1..],
-            b'[' => match skip_set(rest) {
-                Some(rest) => rest,
-                None => return false,
-            },
-            _ => rest,
+struct Malformed;
+
+/// What is left of the name after a part without stars, if that matches.
+fn part_matches<'a>(mut part: &[u8], name: &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
+    let mut left = Some(name);
+    while let Some((first, rest)) = part.split_first() {
+        let next = left.and_then(<[u8]>::split_first);
+        let matches;
+        (matches, part) = match first {
+            b'[' => in_set(rest, next.map(|(byte, _)| *byte))?,
+            b'?' => (next.is_some(), rest),
+            b'\\' => {
+                let (escaped, rest) = rest.split_first().ok_or(Malformed)?;
+                (next.is_some_and(|(byte, _)| byte == escaped), rest)
+            }
+            _ => (next.is_some_and(|(byte, _)| byte == first), rest),
         };
+        left = next.filter(|_| matches).map(|(_, left)| left);
     }
-    true
+    Ok(left)
 }
 
-/// What is left after the set that begins here.
-fn skip_set(set: &[u8]) -> Option<&[u8]> {
-    let mut rest = set.strip_prefix(b"^").unwrap_or(set);
+/// Whether the set that begins here has this byte, and what is left after it.
+fn in_set(set: &[u8], byte: Option<u8>) -> Result<(bool, &[u8]), Malformed> {
+    let (negated, mut rest) = set.strip_prefix(b"^").map_or((false, set), |rest| (true, rest));
+    let mut has = false;
     let mut first = true;
     loop {
         if !first && let Some(after) = rest.strip_prefix(b"]") {
-            return Some(after);
+            return Ok((byte.is_some() && has != negated, after));
         }
         first = false;
-        rest = skip_member(rest)?;
+        let low;
+        (low, rest) = member(rest)?;
+        let mut high = low;
         if let Some(end) = rest.strip_prefix(b"-") {
-            rest = skip_member(end)?;
+            (high, rest) = member(end)?;
         }
+        has |= byte.is_some_and(|byte| (low..=high).contains(&char::from(byte)));
     }
 }
 
-/// What is left after one character of a set: never nothing, for the set must be closed.
-fn skip_member(rest: &[u8]) -> Option<&[u8]> {
+/// One character of a set and what is left: never nothing, for the set must be closed.
+fn member(rest: &[u8]) -> Result<(char, &[u8]), Malformed> {
     if matches!(rest.first(), None | Some(b'-' | b']')) {
-        return None;
+        return Err(Malformed);
     }
     let rest = rest.strip_prefix(b"\\").unwrap_or(rest);
-    let length = (1..=rest.len().min(4)).find(|n| std::str::from_utf8(&rest[..*n]).is_ok())?;
-    Some(&rest[length..]).filter(|rest| !rest.is_empty())
+    let decoded = (1..=rest.len().min(4)).find_map(|n| std::str::from_utf8(&rest[..n]).ok());
+    let char = decoded.and_then(|text| text.chars().next()).ok_or(Malformed)?;
+    let rest = &rest[char.len_utf8()..];
+    if rest.is_empty() { Err(Malformed) } else { Ok((char, rest)) }
 }
 
 /// What kind of matching it becomes, in Docker's way.
@@ -292,11 +315,13 @@ fn compile(text: &[u8]) -> Result<Matching, Unusable> {
                 expression.push_str("[^/]");
                 kind = Kind::Regexp;
             }
-            '.' | '+' | '(' | ')' | '|' | '{' | '}' | '$' => expression.extend(['\\', char]),
+            '.' | '+' | '(' | ')' | '{' | '}' | '$' => expression.extend(['\\', char]),
             '\\' => {
                 expression.push('\\');
-                expression.extend(rest.next());
-                kind = Kind::Regexp;
+                if let Some(escaped) = rest.next() {
+                    expression.push(escaped);
+                    kind = Kind::Regexp;
+                }
             }
             '[' | ']' => {
                 expression.push(char);

@@ -1,17 +1,17 @@
-//! The part of Go's regular expressions that patterns become: a sequence without alternatives, matched from the start of
-//! a name. In time proportional to name and pattern, whatever they are.
+//! The part of Go's regular expressions that patterns become: alternatives, each a sequence. In time proportional to name
+//! and pattern, whatever they are.
 
 use std::fmt;
 
-/// A regular expression.
+/// A regular expression: its alternatives one after the other, each ends with [`Item::Found`].
 #[derive(Debug)]
 pub(super) struct Regexp(Vec<Item>);
 
 /// Why a pattern is not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unusable {
-    /// A range whose end comes before its start, or an unknown `[:class:]`.
-    Range,
+    /// A set that is not closed, has a range whose end comes before its start, or an unknown `[:class:]`.
+    Set,
     /// A `\` before a letter or digit that means nothing.
     Escape,
     /// `\p`: the classes of Unicode.
@@ -21,7 +21,7 @@ pub(super) enum Unusable {
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Range => "a set has a range that ends before it starts, or an unknown class",
+            Self::Set => "a set is not closed, has a range that ends before it starts, or an unknown class",
             Self::Escape => "a `\\` stands before a letter or digit",
             Self::Unicode => "`\\p` and `\\P` are not supported",
         })
@@ -39,6 +39,7 @@ enum Item {
     /// Characters up to some `/`, but no new line.
     Directories,
     Assert(Assertion),
+    Found,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +94,7 @@ impl Regexp {
             rest = match char {
                 '^' => one(&mut items, Item::Assert(Assertion::Start), after),
                 '$' => one(&mut items, Item::Assert(Assertion::End), after),
+                '|' => one(&mut items, Item::Found, after),
                 // Patterns make no other groups, and no other dots, than these.
                 '(' => {
                     items.push(Item::Maybe);
@@ -110,40 +112,45 @@ impl Regexp {
                 _ => one(&mut items, Item::One(Set::one(char)), after),
             };
         }
+        items.push(Item::Found);
         Ok(Self(items))
     }
 
-    /// Whether some start of the name matches; most expressions ask for its end themselves.
+    /// Whether some part of the name matches; most expressions ask for its start and end themselves.
     pub(super) fn matches(&self, name: &[char]) -> bool {
-        let mut states = vec![false; self.0.len() + 1];
+        let mut states = vec![false; self.0.len()];
         let mut next = states.clone();
-        self.enter(&mut states, 0, name, 0);
-        for (at, char) in name.iter().enumerate() {
-            if states[self.0.len()] {
+        for at in 0..=name.len() {
+            for start in self.starts() {
+                self.enter(&mut states, start, name, at);
+            }
+            if states.iter().zip(&self.0).any(|(on, item)| *on && matches!(item, Item::Found)) {
                 return true;
             }
+            let Some(char) = name.get(at) else { break };
             next.fill(false);
-            let mut alive = false;
             for (state, item) in self.0.iter().enumerate().filter(|(state, _)| states[*state]) {
                 let target = match item {
                     Item::One(set) if set.has(*char) => state + 1,
                     Item::Any(set) if set.has(*char) => state,
                     Item::Directories if *char == '/' => {
-                        self.enter(&mut next, state, name, at + 1);
-                        state + 1
+                        self.enter(&mut next, state + 1, name, at + 1);
+                        state
                     }
                     Item::Directories if *char != '\n' => state,
                     _ => continue,
                 };
-                alive = true;
                 self.enter(&mut next, target, name, at + 1);
-            }
-            if !alive {
-                return false;
             }
             std::mem::swap(&mut states, &mut next);
         }
-        states[self.0.len()]
+        false
+    }
+
+    /// Where the alternatives begin.
+    fn starts(&self) -> impl Iterator<Item = usize> {
+        let ends = self.0.iter().enumerate().filter(|(_, item)| matches!(item, Item::Found));
+        std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).filter(|start| *start < self.0.len())
     }
 
     /// Adds a state and those reached from it without a character.
@@ -151,13 +158,13 @@ impl Regexp {
         if std::mem::replace(&mut states[state], true) {
             return;
         }
-        match self.0.get(state) {
-            Some(Item::Maybe) => {
+        match &self.0[state] {
+            Item::Maybe => {
                 self.enter(states, state + 1, name, at);
                 self.enter(states, state + 2, name, at);
             }
-            Some(Item::Any(_)) => self.enter(states, state + 1, name, at),
-            Some(Item::Assert(assertion)) if assertion.holds(name, at) => self.enter(states, state + 1, name, at),
+            Item::Any(_) => self.enter(states, state + 1, name, at),
+            Item::Assert(assertion) if assertion.holds(name, at) => self.enter(states, state + 1, name, at),
             _ => {}
         }
     }
@@ -214,7 +221,7 @@ fn set(text: &str) -> Result<(Set, &str), Unusable> {
     let mut first = true;
     while first || !rest.starts_with(']') {
         first = false;
-        if let Some((ranges, negated, after)) = posix(rest)? {
+        if let Some(((ranges, negated), after)) = posix(rest)? {
             set.add(ranges, negated);
             rest = after;
             continue;
@@ -234,7 +241,7 @@ fn set(text: &str) -> Result<(Set, &str), Unusable> {
             _ => (low, after),
         };
         if high < low {
-            return Err(Unusable::Range);
+            return Err(Unusable::Set);
         }
         set.ranges.push((low as u32, high as u32));
         rest = after;
@@ -246,7 +253,7 @@ fn set(text: &str) -> Result<(Set, &str), Unusable> {
 fn member(text: &str) -> Result<(char, &str), Unusable> {
     match text.strip_prefix('\\') {
         Some(after) => literal(after),
-        None => text.chars().next().map(|char| (char, &text[char.len_utf8()..])).ok_or(Unusable::Range),
+        None => text.chars().next().map(|char| (char, &text[char.len_utf8()..])).ok_or(Unusable::Set),
     }
 }
 
@@ -301,7 +308,7 @@ const fn perl(letter: char) -> Option<Class> {
 }
 
 /// `[:alpha:]` and its like, if the text begins with one, and what is left.
-fn posix(text: &str) -> Result<Option<(&'static [(char, char)], bool, &str)>, Unusable> {
+fn posix(text: &str) -> Result<Option<(Class, &str)>, Unusable> {
     let Some((name, rest)) = text.strip_prefix("[:").and_then(|text| text.split_once(":]")) else { return Ok(None) };
     let (negated, name) = name.strip_prefix('^').map_or((false, name), |name| (true, name));
     let ranges: &[(char, char)] = match name {
@@ -319,7 +326,7 @@ fn posix(text: &str) -> Result<Option<(&'static [(char, char)], bool, &str)>, Un
         "upper" => &[('A', 'Z')],
         "word" => WORDS,
         "xdigit" => &[('0', '9'), ('A', 'F'), ('a', 'f')],
-        _ => return Err(Unusable::Range),
+        _ => return Err(Unusable::Set),
     };
-    Ok(Some((ranges, negated, rest)))
+    Ok(Some(((ranges, negated), rest)))
 }

@@ -7,7 +7,7 @@ fn excluded<'a>(patterns: &str, paths: &[&'a str]) -> Vec<&'a str> {
         let mut parent: Option<Matched> = None;
         let mut excluded = false;
         for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
-            let (now, matched) = rules.excludes(path[..end].as_bytes(), parent.as_ref());
+            let (now, matched) = rules.excludes(&path.as_bytes()[..end], parent.as_ref());
             (excluded, parent) = (now, Some(matched));
         }
         excluded
@@ -65,7 +65,9 @@ fn sets_escapes_and_what_go_makes_of_them() {
     check(r"\d", &["d", "7"], &["7"]);
     check("**foo", &["foo", "xfoo", "a/xfoo", "foox"], &["foo", "xfoo", "a/xfoo"]);
     check("a.b*", &["a.bc", "axbc"], &["a.bc"]);
-    check("a+(b)|{c}$", &["a+(b)|{c}$", "ab"], &["a+(b)|{c}$"]);
+    check("a+(b){c}$*", &["a+(b){c}$", "ab"], &["a+(b){c}$"]);
+    check("a|b", &["a|b", "a", "b"], &["a|b"]);
+    check("a?|b", &["ax", "axx", "b", "xb", "c"], &["ax", "axx", "b", "xb"]);
     check("*é?", &["xéü", "xé"], &["xéü"]);
     check("[[:digit:]]x", &["1x", "ax"], &["1x"]);
     check("**/a*", &["a\nb", "c\nd/a"], &["a\nb"]);
@@ -83,10 +85,10 @@ fn what_is_below_is_looked_at_if_it_may_be_taken_back() {
 
 #[test]
 fn bad_patterns_are_named_at_their_line() {
-    let error = Rules::parse(".dockerignore", b"ok\n[\n# [\n  !\na\\\n[b-a]\n\\q").unwrap_err();
+    let error = Rules::parse(".dockerignore", b"ok\n[\n# [\n  !\na\\\n[b-a]\n\\q\na*[b").unwrap_err();
     let (source, diags) = &error.diags[0];
     let lines: Vec<_> = diags.iter().map(|diag| &source.text[diag.span.range()]).collect();
-    assert_eq!(lines, ["[", "  !", "a\\", "[b-a]", "\\q"]);
+    assert_eq!(lines, ["[", "  !", "a\\", "[b-a]", "\\q", "a*[b"]);
     assert_eq!(error.kind.code(), 2);
 }
 
