@@ -17,7 +17,7 @@ use mlctl_exec::{Cancel, Executor, Warden};
 
 use crate::config::Context;
 use crate::config::secret::Secrets;
-use crate::engine::docker::Containers;
+use crate::engine::docker::{Containers, leftovers};
 use crate::engine::local::{self, Launcher, LocalRun, Surroundings};
 use crate::environment::{self, Realisation, Target};
 use crate::error::CommandError;
@@ -119,7 +119,11 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         |name: &str| environment::realise(&ready.realisations[name], &project.root, store.root(), &|_| {});
     let image_of = |_: Option<&str>| Ok("debian:bookworm-slim".to_owned());
     let containers = match context.engine() {
-        EngineKind::Docker => Some(Containers::new(Daemon::connect()?, store.root(), lease.path(), &image_of)?),
+        EngineKind::Docker => {
+            let daemon = Daemon::connect()?;
+            leftovers::remove(&daemon, &leftovers::find(&daemon, &store)?);
+            Some(Containers::new(daemon, store.root(), lease.path(), &image_of)?)
+        }
         EngineKind::Process | EngineKind::Argo => None,
     };
     let cancel = || Cancel::new().map_err(|error| CommandError::missing("cannot make a pipe").because(&error));

@@ -6,10 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use mlctl_exec::gc::{GcReport, Keep};
+use mlctl_exec::store::Store;
 use serde_json::json;
 
+use crate::engine::docker::leftovers;
 use crate::environment::{self, Collected};
 use crate::error::CommandError;
+use crate::platform::docker::Daemon;
 use crate::record::{Run, Runs};
 use crate::session::{Session, open_store};
 use crate::ui::{count, size};
@@ -43,6 +46,8 @@ pub(super) fn gc(session: &Session, args: &GcArgs) -> Result<ExitCode, CommandEr
         }
     }
     let store = open_store()?;
+    // First, so that nothing writes into what goes next.
+    let containers = remove_containers(session, &store, args.dry_run);
     let report = mlctl_exec::gc::gc(&store, &keep, SystemTime::now(), args.dry_run)
         .map_err(|error| CommandError::missing("cannot clean the store").because(&error))?;
     // What was used today may be about to be used again.
@@ -52,7 +57,7 @@ pub(super) fn gc(session: &Session, args: &GcArgs) -> Result<ExitCode, CommandEr
     if !args.dry_run {
         remove_runs(&old, runs.as_ref())?;
     }
-    tell(session, args, old.len(), &report, environments)?;
+    tell(session, args, old.len(), &report, environments, containers)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -78,12 +83,28 @@ fn remove_runs(old: &[Run], runs: Option<&Runs>) -> Result<(), CommandError> {
         .map_err(|error| CommandError::missing("cannot clean the project's records").because(&error))
 }
 
+/// Removes what killed runs left in the Docker daemon, if there is one; how many containers.
+fn remove_containers(session: &Session, store: &Store, dry_run: bool) -> u64 {
+    let found = Daemon::connect().and_then(|daemon| {
+        let left = leftovers::find(&daemon, store)?;
+        if !dry_run {
+            leftovers::remove(&daemon, &left);
+        }
+        Ok(left.len() as u64)
+    });
+    found.unwrap_or_else(|error| {
+        session.ui.detail(&format!("Docker is left alone: {error}"));
+        0
+    })
+}
+
 fn tell(
     session: &Session,
     args: &GcArgs,
     runs: usize,
     report: &GcReport,
     environments: Collected,
+    containers: u64,
 ) -> Result<(), CommandError> {
     if session.ui.is_json() {
         return session.ui.json(&json!({
@@ -92,13 +113,15 @@ fn tell(
             "objects": report.objects,
             "entries": report.entries,
             "environments": environments.environments,
+            "containers": containers,
             "bytes": report.bytes + environments.bytes,
             "kept_objects": report.kept_objects,
             "kept_entries": report.kept_entries,
         }));
     }
+    let containers = if containers == 0 { String::new() } else { format!("; {}", count(containers, "container")) };
     session.ui.result(&format!(
-        "{} {}, {}, {} and {} of the store: {}\n",
+        "{} {}, {}, {} and {} of the store: {}{containers}\n",
         if args.dry_run { "would remove" } else { "removed" },
         count(runs as u64, "run"),
         count(report.entries, "result"),

@@ -24,6 +24,7 @@ mod attached;
 mod body;
 mod container;
 mod image;
+pub(crate) mod leftovers;
 
 use image::Image;
 

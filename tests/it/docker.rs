@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use crate::support::{Start, skip};
 
+mod leftovers;
+
 /// Whether there is an engine to test with.
 pub(crate) fn docker() -> bool {
     static ANSWER: OnceLock<Result<(), String>> = OnceLock::new();

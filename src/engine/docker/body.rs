@@ -52,6 +52,11 @@ pub(super) fn body(
     }
 }
 
+/// The label that says of which store a container is.
+pub(super) const STORE_LABEL: &str = "dev.mlctl.store";
+/// The label that says of which run it is.
+pub(super) const RUN_LABEL: &str = "dev.mlctl.run";
+
 /// A name that people recognise, and no other container has.
 pub(super) fn name(launch: &Launch<'_>) -> String {
     let task = launch.task;
@@ -66,12 +71,12 @@ pub(super) fn name(launch: &Launch<'_>) -> String {
 fn labels(launch: &Launch<'_>, store: &Path) -> HashMap<String, String> {
     let task = launch.task;
     let all = [
-        ("store", store.to_string_lossy().into_owned()),
-        ("run", task.run.clone()),
-        ("instance", task.instance.clone()),
-        ("attempt", task.attempt.to_string()),
+        (STORE_LABEL, store.to_string_lossy().into_owned()),
+        (RUN_LABEL, task.run.clone()),
+        ("dev.mlctl.instance", task.instance.clone()),
+        ("dev.mlctl.attempt", task.attempt.to_string()),
     ];
-    all.map(|(name, value)| (format!("dev.mlctl.{name}"), value)).into()
+    all.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// Each at the path that it has outside. The bundle is one mount, because nothing can be renamed from one mount to
