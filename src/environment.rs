@@ -109,11 +109,13 @@ pub(crate) enum RealisationKind {
         python: Option<LockedEnvironment>,
         /// Debian packages that it needs.
         system_packages: Vec<String>,
-        /// In containers: what its image begins with.
+        /// In containers, and once it is locked: what its image begins with.
         base: Option<NamedImage>,
     },
     /// An image that the spec names.
     Image(NamedImage),
+    /// An image built from a Dockerfile: its id.
+    Build(String),
 }
 
 /// An image by name, and which one that is.
@@ -125,62 +127,85 @@ pub(crate) struct NamedImage {
     pub(crate) locked: LockedImage,
 }
 
-/// The realisation digest of steps without an environment: the programs of a platform.
-pub(crate) fn host(platform: &str) -> Digest {
-    digest(Some(platform), Programs { python: None, system_packages: &[] })
+impl NamedImage {
+    /// The image of this name, if it is locked for a platform.
+    pub(crate) fn of(name: String, lock: &Lock, platform: &str) -> Option<Self> {
+        let locked = lock.image(&name, platform)?.clone();
+        Some(Self { name, locked })
+    }
 }
 
-/// What each of `names` is, by name: a pure function of spec, lock and target. Environments that this machine cannot run
-/// without containers, and those that are not locked, are errors at their place in the spec.
+/// What realisations are found in.
+pub(crate) struct Known<'a> {
+    /// What is locked.
+    pub(crate) lock: &'a Lock,
+    /// For where.
+    pub(crate) target: &'a Target,
+    /// The ids of images built from Dockerfiles, by environment.
+    pub(crate) built: &'a BTreeMap<String, String>,
+}
+
+/// The realisation digest of steps without an environment: the programs of a platform.
+pub(crate) fn host(platform: &str) -> Digest {
+    digest(Some(platform), None, &[])
+}
+
+/// What each of `names` is, by name: a pure function of spec and what is known. Environments that this machine cannot
+/// run without containers, and those that are not locked, are errors at their place in the spec; one whose image is not
+/// built yet has no realisation.
 pub(crate) fn realisations<'a>(
     workflow: &Workflow,
     spec: &Source,
-    (lock, target): (&Lock, &Target),
+    known: &Known<'_>,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Result<BTreeMap<String, Realisation>, CommandError> {
     let mut all = BTreeMap::new();
     let mut refused = Vec::new();
     for name in names {
         let Some(environment) = workflow.environments.get(name) else { continue };
-        match realisation(name, environment, lock, target) {
-            Ok(realisation) => drop(all.insert(name.to_owned(), realisation)),
+        match realisation(name, environment, known) {
+            Ok(Some(realisation)) => drop(all.insert(name.to_owned(), realisation)),
+            Ok(None) => {}
             Err(diag) => refused.push(*diag),
         }
     }
     if refused.is_empty() { Ok(all) } else { Err(CommandError::diags(spec.clone(), refused)) }
 }
 
-fn realisation(name: &str, environment: &Environment, lock: &Lock, target: &Target) -> Result<Realisation, Box<Diag>> {
+fn realisation(name: &str, environment: &Environment, known: &Known<'_>) -> Result<Option<Realisation>, Box<Diag>> {
+    let Known { lock, target, built } = *known;
     let not_locked = |what: &str| {
         let message = format!("{what} is not locked for {}", target.platform);
         Box::new(Diag::error("environment-not-locked", environment.span, message).help("run `mlctl lock`"))
     };
-    let image = |image: String| match lock.image(&image, &target.platform) {
-        Some(locked) => Ok(NamedImage { name: image, locked: locked.clone() }),
-        None => Err(not_locked(&format!("image `{image}` of environment `{name}`"))),
-    };
     let platform = (!environment.portable).then_some(target.platform.as_str());
-    let (digest, kind) = match (&environment.kind, &target.base_images) {
-        (EnvironmentKind::Image(named), Some(_)) => {
-            let named = image(named.clone())?;
-            (image_digest(platform, &named.locked.digest), RealisationKind::Image(named))
-        }
-        (EnvironmentKind::Described { system_packages, .. }, base_images) => {
-            let python = match lock.environment(name, &target.platform) {
-                Some(locked) if described(name, environment)?.has_python() => Some(locked.clone()),
-                None if described(name, environment)?.has_python() => {
-                    return Err(not_locked(&format!("environment `{name}`")));
-                }
-                _ => None,
-            };
+    let (digest, kind) = match &environment.kind {
+        EnvironmentKind::Described { system_packages, .. } => {
+            let has_python = described(name, environment)?.has_python();
+            let python = lock.environment(name, &target.platform).filter(|_| has_python).cloned();
+            if has_python && python.is_none() {
+                return Err(not_locked(&format!("environment `{name}`")));
+            }
             let version = python.as_ref().map(|locked| locked.python.as_str());
-            let base = base_images.as_ref().map(|images| image(images.image(version))).transpose()?;
-            let digest = digest(platform, Programs { python: python.as_ref(), system_packages });
+            let base = target.base_images.as_ref().map(|images| images.image(version));
+            let base = base.and_then(|base| NamedImage::of(base, lock, &target.platform));
+            let digest = digest(platform, python.as_ref(), system_packages);
             (digest, RealisationKind::Described { python, system_packages: system_packages.clone(), base })
         }
-        (EnvironmentKind::Image(_) | EnvironmentKind::Build(_), _) => return Err(needs_container(name, environment)),
+        EnvironmentKind::Image(_) | EnvironmentKind::Build(_) if target.base_images.is_none() => {
+            return Err(needs_container(name, environment));
+        }
+        EnvironmentKind::Image(image) => {
+            let named = NamedImage::of(image.clone(), lock, &target.platform);
+            let named = named.ok_or_else(|| not_locked(&format!("image `{image}` of environment `{name}`")))?;
+            (image_digest(platform, &named.locked.digest), RealisationKind::Image(named))
+        }
+        EnvironmentKind::Build(_) => {
+            let Some(id) = built.get(name) else { return Ok(None) };
+            (image_digest(platform, id), RealisationKind::Build(id.clone()))
+        }
     };
-    Ok(Realisation { name: name.to_owned(), digest, kind })
+    Ok(Some(Realisation { name: name.to_owned(), digest, kind }))
 }
 
 /// The environment as something to resolve and install; one made of an image is refused.
@@ -204,13 +229,7 @@ fn needs_container(name: &str, environment: &Environment) -> Box<Diag> {
     Box::new(diag.help("run it in containers: `--context docker`"))
 }
 
-/// What a described environment holds.
-struct Programs<'a> {
-    python: Option<&'a LockedEnvironment>,
-    system_packages: &'a [String],
-}
-
-fn digest(platform: Option<&str>, Programs { python, system_packages }: Programs<'_>) -> Digest {
+fn digest(platform: Option<&str>, python: Option<&LockedEnvironment>, system_packages: &[String]) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("mlctl 1 realisation");
     let mut field = |text: &str| {
         hasher.update(&(text.len() as u64).to_le_bytes());

@@ -1,6 +1,6 @@
 //! What a run would do now: the plan against the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mlctl_core::action::{ActionResult, Artifact};
@@ -8,14 +8,18 @@ use mlctl_core::digest::Digest;
 use mlctl_core::forecast::{Forecast, Known, Outlook, forecast};
 use mlctl_core::plan::Plan;
 use mlctl_core::scheduler::Facts;
+use mlctl_core::workflow::EnvironmentKind;
 use mlctl_exec::sources::Inputs;
 use mlctl_exec::store::Store;
 
-use crate::environment::{self, Target};
+use crate::config::Context;
+use crate::engine::Engine;
+use crate::environment::{self, Known as Locked, Target};
 use crate::error::CommandError;
+use crate::image::Builder;
 use crate::lock::{self, Lock, Mode, Wanted};
 use crate::prepare::{self, Asked, Files, Trees};
-use crate::session::{self, Session};
+use crate::session::{self, Project, Session};
 
 /// What is stored here.
 pub(crate) struct Stored<'a> {
@@ -55,20 +59,22 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<(Fore
     let context = session.context(&project)?;
     let plan = prepare::plan(&project, &context, asked)?;
     prepare::warn_of_idle_force(&session.ui, &plan);
-    prepare::check_capabilities(&project, &context, &plan)?;
+    let engine = Engine::at_hand(&context)?;
+    prepare::check_capabilities(&project, (&context, &engine), &plan)?;
     let store = session::open_store()?;
     let files = Files::look(&project.root)?;
     let inputs = prepare::inputs(&project, &plan, |path| files.inputs.digest(path))?;
     let trees = prepare::sources(&project, &plan, &files)?;
     session.ui.warnings(&project.source, &prepare::unmatched_sources(&plan, &trees));
     files.save();
-    let target = Target::processes();
+    let target = engine.target(&project, &context);
     let of = lock::Project {
         root: &project.root,
         spec: &project.source,
         workflow: &project.workflow,
         store: &store,
         target: &target,
+        daemon: None,
     };
     let wanted = Wanted::by(prepare::steps(&plan));
     if locked {
@@ -79,15 +85,36 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<(Fore
         let wanted = Wanted { environments: BTreeSet::from([*name]), ..Wanted::default() };
         lock::ensure(of, &wanted, Mode::Frozen, &|_| {}).is_ok()
     };
-    let names = wanted.environments.iter().copied().filter(is_current);
-    let realisations = environment::realisations(&project.workflow, &project.source, (&lock, &target), names)?;
+    let names: Vec<&str> = wanted.environments.iter().copied().filter(is_current).collect();
+    let built = built(&project, &context, (&lock, &target, &store), names.iter().copied())?;
+    let known = Locked { lock: &lock, target: &target, built: &built };
+    let realisations = environment::realisations(&project.workflow, &project.source, &known, names)?;
     let facts = prepare::facts((&project, &context, &plan), &target, &trees, &realisations, inputs, &lock)?;
     Ok((forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs, keeps: false }), trees))
 }
 
-/// The environments in which something would run now: only these must be ready.
-pub(crate) fn environments_that_run(plan: &Plan, facts: &Facts, known: &mut Stored<'_>) -> BTreeSet<String> {
+/// The environments in which something would run now: only these must be ready. `None`: steps without one would.
+pub(crate) fn environments_that_run(plan: &Plan, facts: &Facts, known: &mut Stored<'_>) -> BTreeSet<Option<String>> {
     let forecast = forecast(plan.clone(), facts.clone(), known);
     let running = forecast.iter().filter(|(_, outlook)| matches!(outlook, Outlook::Runs(_)));
-    running.filter_map(|(instance, _)| instance.step().environment.clone()).collect()
+    running.map(|(instance, _)| instance.step().environment.clone()).collect()
+}
+
+/// The ids of images built from Dockerfiles, by environment, as this machine remembers them.
+fn built<'a>(
+    project: &Project,
+    context: &Context,
+    (lock, target, store): (&Lock, &Target, &Store),
+    names: impl Iterator<Item = &'a str>,
+) -> Result<BTreeMap<String, String>, CommandError> {
+    let mut built = BTreeMap::new();
+    let is_built = |name: &&str| {
+        let environment = project.workflow.environments.get(*name);
+        environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Build(_)))
+    };
+    for name in names.filter(is_built) {
+        let id = Builder::remembered(name, (project, context, lock), store.root(), &target.platform)?;
+        built.extend(id.map(|id| (name.to_owned(), id)));
+    }
+    Ok(built)
 }

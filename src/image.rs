@@ -133,6 +133,17 @@ impl Builder<'_> {
         Ok(Some(Wanted { recipe, files, tag, reference }))
     }
 
+    /// The id of the image of a built environment, as this machine remembers it; needs no daemon.
+    pub(crate) fn remembered(
+        name: &str,
+        of: (&Project, &Context, &Lock),
+        store: &Path,
+        platform: &str,
+    ) -> Result<Option<String>, CommandError> {
+        let wanted = Self::wanted(name, of.0, of.1, of.2, store, platform)?;
+        Ok(wanted.and_then(|wanted| known::id(store, &wanted.tag)))
+    }
+
     /// The platform of the images, as the lock writes it.
     fn platform(&self) -> &str {
         self.how.platform.as_deref().unwrap_or_else(|| self.daemon.platform())
@@ -220,7 +231,8 @@ fn realisation(
 ) -> Result<Realisation, CommandError> {
     let bases = context.merged.base_images.over(&project.workflow.base_images);
     let target = Target { platform: platform.to_owned(), base_images: Some(bases) };
-    let mut all = environment::realisations(&project.workflow, &project.source, (lock, &target), [name])?;
+    let known = environment::Known { lock, target: &target, built: &BTreeMap::new() };
+    let mut all = environment::realisations(&project.workflow, &project.source, &known, [name])?;
     all.remove(name).ok_or_else(|| CommandError::usage(format!("there is no environment `{name}`")))
 }
 

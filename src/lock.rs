@@ -112,17 +112,20 @@ impl fmt::Display for LockedImage {
 
 impl LockedImage {
     /// Exactly this image, as Docker names it: `name` is what was locked.
-    #[allow(dead_code)]
     pub(crate) fn reference(&self, name: &str) -> String {
         if self.local {
             return self.digest.clone();
         }
-        let repository = name.split_once('@').map_or(name, |(repository, _)| repository);
-        // A colon before the last slash belongs to the registry's port.
-        let path = repository.rfind('/').map_or(0, |slash| slash + 1);
-        let end = repository[path..].find(':').map_or(repository.len(), |colon| path + colon);
-        format!("{}@{}", &repository[..end], self.digest)
+        format!("{}@{}", &name[..repository_end(name)], self.digest)
     }
+}
+
+/// Where the repository in the name of an image ends, and its tag or digest begins.
+fn repository_end(image: &str) -> usize {
+    let end = image.find('@').unwrap_or(image.len());
+    // A colon before the last slash belongs to the registry's port.
+    let path = image[..end].rfind('/').map_or(0, |slash| slash + 1);
+    image[path..end].find(':').map_or(end, |colon| path + colon)
 }
 
 /// This machine's platform, as entries name it: `linux-x86_64`.

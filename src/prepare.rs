@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mlctl_core::action::Artifact;
-use mlctl_core::context::EngineKind;
 use mlctl_core::diag::Diag;
 use mlctl_core::params::{self, Given, GivenValue};
 use mlctl_core::plan::{self, Declared, Plan, PlanError};
@@ -17,6 +16,7 @@ use mlctl_exec::sources::{Inputs, Snapshot, SourceError, SourceTree};
 use mlctl_exec::store::StoreError;
 
 use crate::config::{Context, secret};
+use crate::engine::Engine;
 use crate::environment::{self, Realisation, Target};
 use crate::error::{CommandError, Kind};
 use crate::lock::Lock;
@@ -142,28 +142,24 @@ fn params_of(path: &Path, text: &str) -> Result<Vec<Given>, CommandError> {
 }
 
 /// Refuses what this context cannot do, before anything happens.
-pub(crate) fn check_capabilities(project: &Project, context: &Context, plan: &Plan) -> Result<(), CommandError> {
-    match context.engine() {
-        EngineKind::Process | EngineKind::Docker => {}
-        EngineKind::Argo => {
-            return Err(CommandError::usage(
-                format!("context `{}` needs the engine `{:?}`", context.name, context.engine()).to_lowercase(),
-            )
-            .cause("this version of mlctl runs on this machine only")
-            .hint("use `--context local` or `--context docker`"));
-        }
-    }
-    let machine = crate::platform::machine::capacity();
+pub(crate) fn check_capabilities(
+    project: &Project,
+    (context, engine): (&Context, &Engine),
+    plan: &Plan,
+) -> Result<(), CommandError> {
+    let capacity = engine.capacity();
     let environments =
         plan.environments().into_iter().filter_map(|name| Some((name, project.workflow.environments.get(name)?)));
+    let is_process = matches!(engine, Engine::Process);
     let mut refused: Vec<Diag> = environments
+        .filter(|_| is_process)
         .filter_map(|(name, environment)| Some(*environment::described(name, environment).err()?))
         .collect();
     for step in plan.needed() {
         let (wants, Step { name, span, resources_span, .. }) = (plan.steps[step.0 as usize].resources, plan.step(step));
         let span = resources_span.unwrap_or(*span);
         let mut refuse = |(what, has): (String, String)| {
-            let message = format!("`{name}` asks for {what}; this machine has {has}");
+            let message = format!("`{name}` asks for {what}; {} has {has}", engine.machine());
             refused.push(Diag::error("too-large", span, message).help(format!(
                 "ask for less, for this context alone in [contexts.{}.steps.{name}], or run it elsewhere",
                 context.name
@@ -172,12 +168,27 @@ pub(crate) fn check_capabilities(project: &Project, context: &Context, plan: &Pl
         let cpus = |millis: u32| format!("{} CPUs", f64::from(millis) / 1000.0);
         let memory = |bytes: u64| format!("{} of memory", crate::ui::size(bytes));
         let gpus = |gpus: u32| crate::ui::count(gpus.into(), "GPU");
-        more(wants.cpu_millis, machine.cpu_millis, cpus).map(&mut refuse);
-        more(wants.memory, machine.memory, memory).map(&mut refuse);
-        more(wants.gpu, machine.gpu, gpus).map(&mut refuse);
+        more(wants.cpu_millis, capacity.cpu_millis, cpus).map(&mut refuse);
+        more(wants.memory, capacity.memory, memory).map(&mut refuse);
+        more(wants.gpu, capacity.gpu, gpus).map(&mut refuse);
     }
     if refused.is_empty() { Ok(()) } else { Err(CommandError::diags(project.source.clone(), refused)) }
 }
+
+/// The context's certificate authorities: a file that must be there.
+pub(crate) fn authorities(context: &Context) -> Result<Option<PathBuf>, CommandError> {
+    let Some(path) = context.merged.ca.as_ref().map(PathBuf::from) else { return Ok(None) };
+    let origin = context.origins.get("ca").map(ToString::to_string).unwrap_or_default();
+    let what = format!("`ca` of the context `{}` ({origin}) is `{}`", context.name, path.display());
+    let text = std::fs::read(&path).map_err(|error| CommandError::missing(what.clone()).because(&error))?;
+    if !text.windows(BEGIN.len()).any(|window| window == BEGIN) {
+        return Err(CommandError::missing(what).cause("it holds no certificate in PEM form"));
+    }
+    Ok(Some(path))
+}
+
+/// What a certificate in PEM form begins with.
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// What is asked for and what there is, in words, if it is more.
 fn more<T: PartialOrd + Copy>(

@@ -56,6 +56,9 @@ pub(crate) struct RunMeta {
     pub(crate) targets: Vec<String>,
     /// The context's name.
     pub(crate) context: String,
+    /// What steps ran in, or would have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) environments: Vec<UsedEnvironment>,
     /// The spec's text: `.mlctl/specs/<digest>`.
     pub(crate) spec: Digest,
     /// The git commit that was checked out.
@@ -65,6 +68,22 @@ pub(crate) struct RunMeta {
     /// Nothing had to run: everything is what this run made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reused: Option<String>,
+}
+
+/// What an environment was in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UsedEnvironment {
+    /// Its name; `None`: of steps without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// What it is in keys.
+    pub(crate) realisation: Digest,
+    /// The digest of the image by which keys know it; described environments have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    /// The id of the image that containers were made from, if any had to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
 }
 
 /// `ended.json`: how a run ended. Small, so that many runs are listed quickly.

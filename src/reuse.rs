@@ -36,6 +36,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) targets: &'a [String],
     /// The context's name.
     pub(crate) context: &'a str,
+    /// Which Docker daemon is meant: it has a platform and images of its own.
+    pub(crate) docker: String,
     /// The texts of the other files that say what contexts are.
     pub(crate) contexts: Vec<Vec<u8>>,
 }
@@ -50,7 +52,7 @@ impl Asked<'_> {
                 encoder.digest(&Digest::of(text));
             }
         }
-        encoder.texts(self.targets.iter().map(String::as_str)).text(self.context);
+        encoder.texts(self.targets.iter().map(String::as_str)).text(self.context).text(&self.docker);
         encoder.finish()
     }
 }

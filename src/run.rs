@@ -2,45 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mlctl_core::action::{Artifact, ArtifactKind};
-use mlctl_core::context::EngineKind;
+use mlctl_core::action::Artifact;
 use mlctl_core::diag::Source;
 use mlctl_core::digest::Digest;
 use mlctl_core::event::{Outcome, Status};
-use mlctl_core::plan::Plan;
-use mlctl_core::scheduler::{Facts, Options, Scheduler, State};
+use mlctl_core::scheduler::{Options, Scheduler, State};
 use mlctl_exec::store::{Lease, Store};
 use mlctl_exec::{Cancel, Executor, Warden};
 
-use crate::config::Context;
-use crate::config::secret::Secrets;
+use crate::engine::Engine;
 use crate::engine::docker::{Containers, leftovers};
 use crate::engine::local::{self, Launcher, LocalRun, Surroundings};
-use crate::environment::{self, Realisation, Target};
 use crate::error::CommandError;
-use crate::lock::{self, Mode, Wanted};
+use crate::lock::Mode;
 use crate::platform::docker::Daemon;
-use crate::platform::machine;
 use crate::prepare::{self, Asked, Files};
 use crate::record::{Ended, Highlights, Run, RunMeta, RunWriter, Runs, Tally};
 use crate::reuse::{self, Note, Notes};
 use crate::session::{self, Project, Session};
-use crate::ui::preparing::Preparing;
 use crate::ui::run_view::{RunView, summarise};
 use crate::ui::time::now;
-use crate::{export, forecast, git};
+use crate::{environment, export, git};
+
+mod ready;
+
+use ready::{Images, Making, Ready};
 
 /// Runs that take this long are synced to disk after their end: the sync costs little beside them.
 const WORTH_A_SYNC: Duration = Duration::from_secs(10);
 
 /// The directory of a run's slots in the store.
 const WORK: &str = "work";
-
-/// No file has it.
-const UNKNOWN: Artifact = Artifact { kind: ArtifactKind::Directory, digest: Digest::from_bytes([0; 32]), size: 0 };
 
 /// How it is to be run.
 #[derive(Debug, Clone, Default)]
@@ -75,41 +70,58 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let context = session.context(&project)?;
     let plan = prepare::plan(&project, &context, asked)?;
     prepare::warn_of_idle_force(&session.ui, &plan);
-    prepare::check_capabilities(&project, &context, &plan)?;
+    let engine = Engine::connect(&context)?;
+    prepare::check_capabilities(&project, (&context, &engine), &plan)?;
     let dirty = git::Dirty::ask(&project.root);
-    let target = Target::processes();
     let making = Making {
         session,
         project: &project,
         context: &context,
+        engine: &engine,
+        target: &engine.target(&project, &context),
         plan: &plan,
         files: &files,
         store: &store,
-        target: &target,
+        mode: if how.locked { Mode::Frozen } else { Mode::Complete },
     };
-    let ready = making.ready(how.locked)?;
+    let mut ready = making.ready()?;
     // The lock may be new. What changes from here on is not what this run saw.
-    let wanted = reuse::Asked { lock: ready.lock, ..wanted };
+    let wanted = reuse::Asked { lock: std::mem::take(&mut ready.lock), ..wanted };
     files.save();
-    let meta = meta(&project, &context, asked, &plan, began.0);
-    let ids: Vec<String> = plan.instances().map(|ix| plan.graph.id(ix)).collect();
-    let writer = RunWriter::create(&project.root, meta, &project.source.text, ids.iter().map(String::as_str))?;
-    let lease =
-        store.lease(writer.id()).map_err(|error| CommandError::missing("cannot use the store").because(&error))?;
-    let view = RunView::new(&session.ui, writer.id(), writer.dir(), ids);
     if !asked.force.is_empty() {
         Notes::of(&project.root).forget().map_err(|error| {
             CommandError::missing("cannot forget what earlier runs made").because(&error).hint("remove `.mlctl/reuse`")
         })?;
     }
+    let meta = meta(&making, &ready, asked, began.0);
     let exports = export::of(&plan);
-    let sources = files.snapshot.fingerprint(&export::paths(&exports));
-    let note = Note { run: writer.id().to_owned(), sources, inputs: ready.requirements, exports: Vec::new() };
-    let jobs =
-        how.jobs.or(context.merged.parallelism).map_or_else(machine::cpus, |jobs| jobs as usize).min(local::MOST_JOBS);
-    let capacity = machine::capacity();
+    let sources = files.snapshot.fingerprint(&export::paths(&exports)).filter(|_| ready.is_seen_by_notes());
+    let inputs = std::mem::take(&mut ready.requirements);
+    let (ended, lease) = execute(&making, &store, ready, meta, how)?;
+    let note = Note { run: ended.writer.id().to_owned(), sources, inputs, exports: Vec::new() };
+    let end = End { project: &project, store: &store, wanted, files: &files, note, exports, began };
+    end.finish(ended, lease, dirty)
+}
+
+/// Runs what is ready, to its end.
+fn execute<'a>(
+    making: &Making<'a>,
+    store: &Arc<Store>,
+    ready: Ready,
+    meta: RunMeta,
+    how: &How,
+) -> Result<(local::Ended<'a>, Lease), CommandError> {
+    let Making { session, project, context, engine, plan, files, .. } = *making;
+    let ids: Vec<String> = plan.instances().map(|ix| plan.graph.id(ix)).collect();
+    let writer = RunWriter::create(&project.root, meta, &project.source.text, ids.iter().map(String::as_str))?;
+    let lease =
+        store.lease(writer.id()).map_err(|error| CommandError::missing("cannot use the store").because(&error))?;
+    let view = RunView::new(&session.ui, writer.id(), writer.dir(), ids);
+    let jobs = how.jobs.or(context.merged.parallelism).map_or_else(|| engine.cpus(), |jobs| jobs as usize);
+    let jobs = jobs.min(local::MOST_JOBS);
+    let capacity = engine.capacity();
     let options = Options { run: writer.id().to_owned(), jobs, capacity, fail_fast: how.fail_fast };
-    if how.sandbox && !mlctl_exec::sandbox::is_available() {
+    if how.sandbox && matches!(engine, Engine::Process) && !mlctl_exec::sandbox::is_available() {
         session.ui.detail("this system has no Landlock: steps are not confined in what they may write");
     }
     // Steps have the same umask everywhere; what is exported is the user's again.
@@ -117,108 +129,37 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let executor = Executor::new(store.clone()).guarded_by(Warden::this_program());
     let environment =
         |name: &str| environment::realise(&ready.realisations[name], &project.root, store.root(), &|_| {});
-    let image_of = |_: Option<&str>| Ok("debian:bookworm-slim".to_owned());
-    let containers = match context.engine() {
-        EngineKind::Docker => {
-            let daemon = Daemon::connect()?;
-            leftovers::remove(&daemon, &leftovers::find(&daemon, &store)?);
-            Some(Containers::new(daemon, store.root(), lease.path(), &image_of)?)
+    let images = Images { making, found: Mutex::new(ready.images) };
+    let image_of = |name: Option<&str>| images.of(name);
+    let containers = match engine.daemon() {
+        Some(daemon) => {
+            leftovers::remove(daemon, &leftovers::find(daemon, store)?);
+            Some(Containers::new(daemon.clone(), store.root(), lease.path(), &image_of)?)
         }
-        EngineKind::Process | EngineKind::Argo => None,
+        None => None,
     };
     let cancel = || Cancel::new().map_err(|error| CommandError::missing("cannot make a pipe").because(&error));
     let around = Surroundings {
         executor: &executor,
-        store: &store,
+        store,
         inputs: &files.inputs,
         project: &project.root,
         work: lease.path().join(WORK),
         launcher: containers.as_ref().map_or(Launcher::Process(&environment), Launcher::Docker),
         gpus: capacity.gpu.unwrap_or(0),
-        authorities: None,
+        authorities: ready.authorities,
         secrets: ready.secrets,
         sandbox: how.sandbox,
         cancel: cancel()?,
         cancel_finally: cancel()?,
     };
-    let scheduler = Scheduler::new(plan, ready.facts, options);
+    let scheduler = Scheduler::new(plan.clone(), ready.facts, options);
     let ended = LocalRun::new(around, scheduler, writer, view).run(jobs, how.deadline);
     if let Some(containers) = &containers {
         containers.finish();
     }
-    let ended = ended?;
     rustix::process::umask(umask);
-    let end = End { project: &project, store: &store, wanted, files: &files, note, exports, began };
-    end.finish(ended, lease, dirty)
-}
-
-/// What must be there before anything runs.
-struct Ready {
-    facts: Facts,
-    realisations: BTreeMap<String, Realisation>,
-    secrets: Secrets,
-    /// The text of the lock.
-    lock: Vec<u8>,
-    /// The files that say what environments hold: what they say is in the lock, but they may have changed since.
-    requirements: Vec<(String, Artifact)>,
-}
-
-/// What is made ready, for what and with what.
-struct Making<'a> {
-    session: &'a Session,
-    project: &'a Project,
-    context: &'a Context,
-    plan: &'a Plan,
-    files: &'a Files,
-    store: &'a Store,
-    target: &'a Target,
-}
-
-impl Making<'_> {
-    fn ready(&self, locked: bool) -> Result<Ready, CommandError> {
-        let Self { session, project, context, plan, files, store, target } = *self;
-        let secrets = Secrets::fetch(context, &project.source, prepare::steps(plan))?;
-        let progress = Preparing::new(&session.ui);
-        let wanted = Wanted::by(prepare::steps(plan));
-        let unusable = |error: &dyn std::error::Error| CommandError::missing("cannot use the store").because(error);
-        let inputs = prepare::inputs(project, plan, |path| files.inputs.put(path, store))?;
-        let trees = prepare::sources(project, plan, files)?;
-        session.ui.warnings(&project.source, &prepare::unmatched_sources(plan, &trees));
-        for tree in trees.values() {
-            store.put_sources(tree).map_err(|error| unusable(&error))?;
-        }
-        let of =
-            lock::Project { root: &project.root, spec: &project.source, workflow: &project.workflow, store, target };
-        let mode = if locked { Mode::Frozen } else { Mode::Complete };
-        let lock = lock::ensure(of, &wanted, mode, &|update| progress.update(update))?;
-        // At once: what follows may take minutes, and what is written meanwhile is not what this run saw.
-        let lock_text = lock_text(&project.root);
-        let mut requirements = Vec::new();
-        for path in lock::requirements_files(of, &wanted.environments)? {
-            let path = path.to_string_lossy().into_owned();
-            // One outside the project has no digest here: `Note::inputs` then never holds.
-            let artifact = files.inputs.digest(&path).unwrap_or(UNKNOWN);
-            requirements.push((path, artifact));
-        }
-        for (url, input) in &wanted.urls {
-            if let Some(locked) = lock.urls.get(*url) {
-                lock::fetch(store, &project.source, (url, input.span), locked, &|update| progress.update(update))?;
-            }
-        }
-        let names = wanted.environments.iter().copied();
-        let realisations = environment::realisations(&project.workflow, &project.source, (&lock, target), names)?;
-        let facts = prepare::facts((project, context, plan), target, &trees, &realisations, inputs, &lock)?;
-        // Nothing is installed for results that are there.
-        if !realisations.is_empty() {
-            let mut stored = forecast::Stored { store, inputs: &files.inputs, keeps: false };
-            for name in forecast::environments_that_run(plan, &facts, &mut stored) {
-                environment::realise(&realisations[&name], &project.root, store.root(), &|update| {
-                    progress.update(update)
-                })?;
-            }
-        }
-        Ok(Ready { facts, realisations, secrets, lock: lock_text, requirements })
-    }
+    Ok((ended?, lease))
 }
 
 fn reuse_key<'a>(session: &'a Session, root: &Path, source: &Source, asked: &'a Asked) -> reuse::Asked<'a> {
@@ -226,7 +167,7 @@ fn reuse_key<'a>(session: &'a Session, root: &Path, source: &Source, asked: &'a 
     let file = |(path, text): &(PathBuf, String)| format!("{}\0{text}", path.display()).into_bytes();
     reuse::Asked {
         spec: Digest::of(source.text.as_bytes()),
-        lock: lock_text(root),
+        lock: ready::lock_text(root),
         contexts: [Some(root.join(session::LOCAL)), self::session::user_config()]
             .into_iter()
             .flatten()
@@ -236,23 +177,21 @@ fn reuse_key<'a>(session: &'a Session, root: &Path, source: &Source, asked: &'a 
         params_files: asked.params_files.iter().map(file).collect(),
         targets: &asked.targets,
         context: session.context_name(),
+        docker: Daemon::meant(),
     }
 }
 
-fn lock_text(root: &Path) -> Vec<u8> {
-    std::fs::read(root.join(lock::FILE_NAME)).unwrap_or_default()
-}
-
-fn meta(project: &Project, context: &Context, asked: &Asked, plan: &Plan, started: u64) -> RunMeta {
+fn meta(making: &Making<'_>, ready: &Ready, asked: &Asked, started: u64) -> RunMeta {
     RunMeta {
         id: String::new(),
         started,
         argv: argv(),
-        params: plan.params.clone(),
+        params: making.plan.params.clone(),
         targets: asked.targets.clone(),
-        context: context.name.clone(),
-        spec: project.digest,
-        commit: git::head(&project.root),
+        context: making.context.name.clone(),
+        environments: ready.environments(),
+        spec: making.project.digest,
+        commit: git::head(&making.project.root),
         mlctl: env!("CARGO_PKG_VERSION").to_owned(),
         reused: None,
     }

@@ -50,10 +50,12 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
             workflow: &project.workflow,
             store: &store,
             target: &target,
+            daemon: Some(&daemon),
         };
         let mode = if args.locked { Mode::Frozen } else { Mode::Complete };
         let mut wanted = Wanted::default();
         wanted.environments.extend(names.iter().copied());
+        wanted.bases.extend(names.iter().copied().map(Some));
         lock::ensure(of, &wanted, mode, &|update| progress.update(update))?
     };
     let view = BuildView::new(&session.ui);

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::complete;
-use crate::environment::Target;
+use crate::engine::Engine;
 use crate::error::CommandError;
 use crate::lock::{self, Difference, FILE_NAME, Lock, Mode, Wanted};
 use crate::session::{Project, Session, open_store};
@@ -40,13 +40,17 @@ pub(super) fn lock(session: &Session, args: LockArgs) -> Result<ExitCode, Comman
     };
     let before = Lock::read(&project.root)?;
     let progress = Preparing::new(&session.ui);
-    let target = Target::processes();
+    let context = session.context(&project)?;
+    // What only looks asks nobody.
+    let engine = if args.check { Engine::at_hand(&context)? } else { Engine::connect(&context)? };
+    let target = engine.target(&project, &context);
     let of = lock::Project {
         root: &project.root,
         spec: &project.source,
         workflow: &project.workflow,
         store: &store,
         target: &target,
+        daemon: engine.daemon().map(AsRef::as_ref),
     };
     let wanted = wanted(&project, &args.environments)?;
     let after = lock::ensure(of, &wanted, mode, &|update| progress.update(update))?;
@@ -72,6 +76,7 @@ fn wanted<'a>(project: &'a Project, environments: &'a [String]) -> Result<Wanted
                 .hint(format!("there are: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })));
         }
         wanted.environments.insert(name);
+        wanted.bases.insert(Some(name));
     }
     Ok(wanted)
 }

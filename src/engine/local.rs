@@ -77,9 +77,9 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// A run on this machine.
-pub(crate) struct LocalRun<'a> {
+pub(crate) struct LocalRun<'a, 'v> {
     around: Surroundings<'a>,
-    shared: Mutex<Shared<'a>>,
+    shared: Mutex<Shared<'v>>,
     /// Something can be launched, or all is done.
     work: Condvar,
     /// The supervisor should look: a timer was set, or all is done.
@@ -112,9 +112,9 @@ pub(crate) struct Ended<'a> {
     pub(crate) view: RunView<'a>,
 }
 
-impl<'a> LocalRun<'a> {
+impl<'a, 'v> LocalRun<'a, 'v> {
     /// A run that has not begun.
-    pub(crate) fn new(around: Surroundings<'a>, scheduler: Scheduler, writer: RunWriter, view: RunView<'a>) -> Self {
+    pub(crate) fn new(around: Surroundings<'a>, scheduler: Scheduler, writer: RunWriter, view: RunView<'v>) -> Self {
         let gpus = Gpus::new(around.gpus);
         let shared = Shared {
             scheduler,
@@ -131,7 +131,7 @@ impl<'a> LocalRun<'a> {
     }
 
     /// Runs it to its end, `jobs` instances at a time, each on a thread: at most [`MOST_JOBS`]. It is cancelled when it takes longer than `deadline`.
-    pub(crate) fn run(self, jobs: usize, deadline: Option<Duration>) -> Result<Ended<'a>, CommandError> {
+    pub(crate) fn run(self, jobs: usize, deadline: Option<Duration>) -> Result<Ended<'v>, CommandError> {
         // Under `nohup` the terminal may go.
         let hangup = (!machine::ignores(SIGHUP)).then_some(SIGHUP);
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))
@@ -368,7 +368,7 @@ impl<'a> LocalRun<'a> {
         None
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared<'a>> {
+    fn lock(&self) -> MutexGuard<'_, Shared<'v>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -42,25 +42,22 @@ pub(crate) enum Resolved {
 /// Told how far a transfer is: `12 MB of 40 MB`.
 pub(crate) type Progress<'a> = dyn Fn(&str) + 'a;
 
-/// What `reference` stands for: the digest under which the daemon once pulled it, else what its registry says now, else
-/// the id of the daemon's image. With `fresh` the registry is asked first.
+/// What `reference` stands for: the digest under which the daemon once pulled it, else the id of the daemon's image, else
+/// what its registry says now. With `fresh` the registry is asked first.
 pub(crate) fn resolve(daemon: &Daemon, reference: &str, fresh: bool) -> Result<Resolved, CommandError> {
     let parsed = Reference::parse(reference)?;
     if let Some(digest) = parsed.digest {
         return Ok(Resolved::Registry(digest.to_owned()));
     }
     let local = daemon.block_on(local(daemon, &parsed))?;
-    if let (Some(Local { pulled: Some(digest), .. }), false) = (&local, fresh) {
-        return Ok(Resolved::Registry(digest.clone()));
-    }
-    let refused = match ask(daemon, &parsed) {
-        Ok(digest) => return Ok(Resolved::Registry(digest)),
-        Err(error) => error,
-    };
-    match local {
-        Some(Local { pulled: Some(digest), .. }) => Ok(Resolved::Registry(digest)),
-        Some(local) => Ok(Resolved::Local(local.id)),
-        None => Err(refused),
+    let known = local.map(|local| match local.pulled {
+        Some(digest) => Resolved::Registry(digest),
+        None => Resolved::Local(local.id),
+    });
+    match known {
+        // As `docker run` does: a name means the daemon's own image, if it has one.
+        Some(known) if !fresh => Ok(known),
+        known => ask(daemon, &parsed).map(Resolved::Registry).or_else(|refused| known.ok_or(refused)),
     }
 }
 

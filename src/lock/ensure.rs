@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mlctl_core::diag::Source;
-use mlctl_core::workflow::Workflow;
+use mlctl_core::workflow::{EnvironmentKind, Workflow};
 use mlctl_exec::store::Store;
 
 use super::requirements::{self, Inputs};
 use super::wanted::{UrlInput, Wanted};
-use super::{FILE_NAME, Lock, file, resolve, urls};
-use crate::environment::{Maker, Progress, Target, described};
+use super::{FILE_NAME, Lock, LockedImage, file, resolve, urls};
+use crate::environment::{Maker, Phase, Progress, Target, Update, described};
 use crate::error::CommandError;
+use crate::image::registry::{self, Resolved};
+use crate::platform::docker::Daemon;
 
 /// What may be changed in a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub(crate) struct Project<'a> {
     pub(crate) store: &'a Store,
     /// Where the steps are to run.
     pub(crate) target: &'a Target,
+    /// Who knows images, where steps run in containers.
+    pub(crate) daemon: Option<&'a Daemon>,
 }
 
 /// The lock with a current entry for everything `wanted`: resolved and downloaded where `mode` allows it, and written if
@@ -49,7 +53,8 @@ pub(crate) fn ensure(
 ) -> Result<Lock, CommandError> {
     let lock = Lock::read(project.root)?;
     let inputs = inputs(project, &wanted.environments)?;
-    let changes = changes(&lock, wanted, (&inputs, project.target), mode);
+    let mut changes = changes(&lock, wanted, (&inputs, project.target), mode);
+    changes.extend(images(project, &lock, wanted, mode));
     if changes.is_empty() {
         return Ok(lock);
     }
@@ -64,10 +69,15 @@ pub(crate) fn ensure(
     let mut lock = before.clone();
     let mut result = Ok(());
     for change in &changes {
-        result = change.make(project, &mut lock, progress);
+        result = change.make(project, mode, &mut lock, progress);
         if result.is_err() {
             break;
         }
+    }
+    if result.is_ok() {
+        // Which image is the base of an environment depends on the Python that was locked just now.
+        let images = images(project, &lock, wanted, mode);
+        result = images.iter().try_for_each(|change| change.make(project, mode, &mut lock, progress));
     }
     // Also after a failure: what was resolved before it need not be resolved again.
     let written = if lock == before { Ok(()) } else { lock.write(project.root) };
@@ -78,8 +88,39 @@ pub(crate) fn ensure(
 enum Change<'a> {
     Resolve(&'a str, &'a Inputs),
     Download(&'a str, UrlInput<'a>),
+    /// Which image a name stands for.
+    FindImage(String),
     ForgetEnvironment(String),
+    ForgetImage(String),
     ForgetUrl(String),
+}
+
+/// The images that are to be found, or are not wanted any more. Only where steps run in containers: what images others
+/// have locked stays.
+fn images<'a>(project: Project<'_>, lock: &Lock, wanted: &Wanted<'_>, mode: Mode) -> Vec<Change<'a>> {
+    let Target { platform, base_images: Some(base_images) } = project.target else { return Vec::new() };
+    let environment = |name: &str| project.workflow.environments.get(name);
+    let named = wanted.environments.iter().filter_map(|name| match &environment(name)?.kind {
+        EnvironmentKind::Image(image) => Some(image.clone()),
+        EnvironmentKind::Described { .. } | EnvironmentKind::Build(_) => None,
+    });
+    let bases = wanted.bases.iter().filter_map(|base| {
+        let Some(name) = base else { return Some(base_images.image(None)) };
+        let described = described(name, environment(name)?).ok()?;
+        let locked = lock.environment(name, platform).map(|locked| locked.python.as_str());
+        match described.python.or(locked).filter(|_| described.has_python()) {
+            None if described.has_python() => None,
+            python => Some(base_images.image(python)),
+        }
+    });
+    let all: BTreeSet<String> = named.chain(bases).collect();
+    let stale = |name: &&String| mode == Mode::Update || lock.image(name, platform).is_none();
+    let mut changes: Vec<Change<'a>> = all.iter().filter(stale).cloned().map(Change::FindImage).collect();
+    if wanted.whole {
+        let gone = lock.images.keys().filter(|name| !all.contains(*name));
+        changes.extend(gone.cloned().map(Change::ForgetImage));
+    }
+    changes
 }
 
 fn changes<'a>(
@@ -111,7 +152,13 @@ fn changes<'a>(
 }
 
 impl Change<'_> {
-    fn make(&self, project: Project<'_>, lock: &mut Lock, progress: &Progress<'_>) -> Result<(), CommandError> {
+    fn make(
+        &self,
+        project: Project<'_>,
+        mode: Mode,
+        lock: &mut Lock,
+        progress: &Progress<'_>,
+    ) -> Result<(), CommandError> {
         match self {
             Self::Resolve(name, inputs) => {
                 let Ok(described) = described(name, &project.workflow.environments[*name]) else { return Ok(()) };
@@ -127,7 +174,12 @@ impl Change<'_> {
                 let found = found.map_err(|reason| urls::failed(project.spec, url, input.span, &reason))?;
                 lock.urls.insert((*url).to_owned(), found);
             }
+            Self::FindImage(name) => {
+                let locked = find_image(project.daemon, name, mode == Mode::Update, progress)?;
+                lock.images.entry(name.clone()).or_default().insert(project.target.platform.clone(), locked);
+            }
             Self::ForgetEnvironment(name) => drop(lock.environments.remove(name)),
+            Self::ForgetImage(name) => drop(lock.images.remove(name)),
             Self::ForgetUrl(url) => drop(lock.urls.remove(url)),
         }
         Ok(())
@@ -144,10 +196,33 @@ impl Change<'_> {
                 format!("{url} must have another SHA-256 than the locked one")
             }
             Self::Download(url, _) => format!("{url} is not locked"),
+            Self::FindImage(name) => format!("image `{name}` is not locked for {platform}"),
+            Self::ForgetImage(name) => format!("image `{name}` is not used any more"),
             Self::ForgetEnvironment(name) => format!("there is no environment `{name}` any more"),
             Self::ForgetUrl(url) => format!("{url} is not an input any more"),
         }
     }
+}
+
+/// Which image `name` stands for; `anew`: now, whatever the daemon has.
+fn find_image(
+    daemon: Option<&Daemon>,
+    name: &str,
+    anew: bool,
+    progress: &Progress<'_>,
+) -> Result<LockedImage, CommandError> {
+    if let Some((_, digest)) = name.split_once('@') {
+        return Ok(LockedImage { digest: digest.to_owned(), local: false });
+    }
+    let daemon = daemon.ok_or_else(|| {
+        CommandError::missing(format!("there is no Docker daemon to ask which image `{name}` is"))
+            .hint("lock it where there is one: `mlctl lock --context docker`")
+    })?;
+    progress(Update::Working { phase: Phase::Resolving, subject: name, line: "" });
+    Ok(match registry::resolve(daemon, name, anew)? {
+        Resolved::Registry(digest) => LockedImage { digest, local: false },
+        Resolved::Local(digest) => LockedImage { digest, local: true },
+    })
 }
 
 /// What each environment asks for, of those that have a Python.

@@ -12,6 +12,8 @@ use super::LockedUrl;
 pub(crate) struct Wanted<'a> {
     /// Names of environments.
     pub(crate) environments: BTreeSet<&'a str>,
+    /// The environments, and `None` for steps without one, whose containers begin with a base image.
+    pub(crate) bases: BTreeSet<Option<&'a str>>,
     /// Inputs by URL.
     pub(crate) urls: BTreeMap<&'a str, UrlInput<'a>>,
     /// Whether that is all there is: other entries are forgotten.
@@ -28,7 +30,7 @@ pub(crate) struct UrlInput<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// What these steps use.
+    /// What these steps use, as far as keys depend on it: base images are needed only where something runs.
     pub(crate) fn by(steps: impl IntoIterator<Item = &'a Step>) -> Self {
         let mut wanted = Self::default();
         for step in steps {
@@ -46,8 +48,10 @@ impl<'a> Wanted<'a> {
 
     /// Everything in a spec, whether a step uses it or not.
     pub(crate) fn all(workflow: &'a Workflow) -> Self {
-        let environments = workflow.environments.keys().map(String::as_str).collect();
-        Self { environments, whole: true, ..Self::by(&workflow.steps) }
+        let environments = workflow.environments.keys().map(String::as_str);
+        let bare = workflow.steps.iter().any(|step| step.environment.is_none()).then_some(None);
+        let bases = environments.clone().map(Some).chain(bare).collect();
+        Self { environments: environments.collect(), bases, whole: true, ..Self::by(&workflow.steps) }
     }
 }
 

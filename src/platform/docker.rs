@@ -55,16 +55,31 @@ impl Daemon {
     /// Connects to the daemon that `DOCKER_HOST`, `DOCKER_CONTEXT` or the current Docker context names; without any of
     /// them to the first that answers at a place where Docker and its kin listen.
     pub(crate) fn connect() -> Result<Arc<Self>, CommandError> {
-        Self::connect_as(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        Self::connect_as(&variable)
+    }
+
+    /// The daemon that [`Daemon::connect`] would give, if it answers at a socket: no network is reached, and nothing
+    /// started.
+    pub(crate) fn at_hand() -> Option<Arc<Self>> {
+        let wanted = find::wanted(&variable).ok().filter(find::Wanted::is_local)?;
+        Self::open(wanted).ok()
+    }
+
+    /// Which daemon [`Daemon::connect`] would try, in a text that is another one for another daemon.
+    pub(crate) fn meant() -> String {
+        format!("{:?}", find::wanted(&variable).ok())
     }
 
     /// The same by what `variable` says of the environment.
     fn connect_as(variable: &Variable<'_>) -> Result<Arc<Self>, CommandError> {
+        Self::open(find::wanted(variable)?)
+    }
+
+    fn open(wanted: find::Wanted) -> Result<Arc<Self>, CommandError> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build().map_err(
                 |error| CommandError::missing("cannot start the threads that talk to Docker").because(&error),
             )?;
-        let wanted = find::wanted(variable)?;
         let found = runtime.block_on(open::first(wanted))?;
         Ok(Arc::new(Self {
             runtime,
@@ -117,6 +132,11 @@ impl Daemon {
         known().insert(directory.to_owned(), shares);
         Ok(shares)
     }
+}
+
+/// A variable of the environment; empty is as good as absent.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 impl std::fmt::Display for Daemon {

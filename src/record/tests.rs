@@ -13,6 +13,7 @@ fn meta(started: u64) -> RunMeta {
         argv: vec!["mlctl".into(), "run".into()],
         params: BTreeMap::from([("seed".to_owned(), Value::Int(7))]),
         targets: Vec::new(),
+        environments: Vec::new(),
         context: "local".into(),
         spec: Digest::of(b"spec"),
         commit: None,

@@ -18,6 +18,13 @@ pub(super) enum Wanted {
     Any(Vec<PathBuf>),
 }
 
+impl Wanted {
+    /// Whether it is reached without a network.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Any(_) | Self::Named(Address::Unix(_), _))
+    }
+}
+
 /// Decides as the docker command does: `DOCKER_HOST`, then `DOCKER_CONTEXT`, then the current Docker context.
 pub(super) fn wanted(variable: &Variable<'_>) -> Result<Wanted, CommandError> {
     let config = config_dir(variable);

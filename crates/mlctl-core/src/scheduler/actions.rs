@@ -10,7 +10,7 @@ use crate::graph::InstanceIx;
 use crate::key::{Encoder, key};
 use crate::plan::Plan;
 use crate::template::{Piece, Template};
-use crate::workflow::{InputFrom, StepIx};
+use crate::workflow::{EnvironmentKind, InputFrom, StepIx};
 
 /// Why an instance has no key: its result is never reused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum NoKey {
     RunId,
     /// The realisation of its environment is not known.
     EnvironmentUnknown(Option<String>),
+    /// The image of its environment is not built yet.
+    NotBuilt(String),
 }
 
 impl fmt::Display for NoKey {
@@ -34,6 +36,7 @@ impl fmt::Display for NoKey {
             Self::EnvironmentUnknown(Some(name)) => {
                 write!(f, "environment `{name}` is new to mlctl.lock, or has changed")
             }
+            Self::NotBuilt(name) => write!(f, "not known before the image of environment `{name}` is built"),
             Self::EnvironmentUnknown(None) => f.write_str("this machine is not known"),
         }
     }
@@ -120,10 +123,19 @@ fn action(plan: &Plan, facts: &Facts, ix: StepIx) -> StepAction {
         _ if step.finally => Some(NoKey::Finally),
         _ if !step.cache => Some(NoKey::CacheOff),
         _ if argv.iter().chain(step.env.values()).any(names_run) => Some(NoKey::RunId),
-        None => Some(NoKey::EnvironmentUnknown(step.environment.clone())),
+        None => Some(match &step.environment {
+            Some(name) if is_built(plan, name) => NoKey::NotBuilt(name.clone()),
+            name => NoKey::EnvironmentUnknown(name.clone()),
+        }),
         Some(_) => None,
     };
     StepAction { parts: parts.into_iter().collect(), no_key }
+}
+
+/// Whether an environment is made from a Dockerfile.
+fn is_built(plan: &Plan, environment: &str) -> bool {
+    let environment = plan.workflow.environments.get(environment);
+    environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Build(_)))
 }
 
 /// The digest of an input that is the same for all instances and known.

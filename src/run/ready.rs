@@ -1,0 +1,252 @@
+//! What must be there before anything runs: the lock, downloads, images, virtual environments, secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use mlctl_core::action::{Artifact, ArtifactKind};
+use mlctl_core::digest::Digest;
+use mlctl_core::plan::Plan;
+use mlctl_core::scheduler::Facts;
+use mlctl_core::workflow::EnvironmentKind;
+use mlctl_exec::store::Store;
+
+use crate::config::Context;
+use crate::config::secret::Secrets;
+use crate::engine::Engine;
+use crate::environment::{self, Known, NamedImage, Progress, Realisation, RealisationKind, Target};
+use crate::error::CommandError;
+use crate::forecast;
+use crate::image::{Builder, How, Image};
+use crate::lock::{self, Lock, Mode, Wanted};
+use crate::platform::docker::Daemon;
+use crate::prepare::{self, Files};
+use crate::record::UsedEnvironment;
+use crate::session::{Project, Session};
+use crate::ui::build_view::BuildView;
+use crate::ui::preparing::Preparing;
+
+/// No file has it.
+const UNKNOWN: Artifact = Artifact { kind: ArtifactKind::Directory, digest: Digest::from_bytes([0; 32]), size: 0 };
+
+/// What is made ready, for what and with what.
+pub(super) struct Making<'a> {
+    pub(super) session: &'a Session,
+    pub(super) project: &'a Project,
+    pub(super) context: &'a Context,
+    pub(super) engine: &'a Engine,
+    pub(super) target: &'a Target,
+    pub(super) plan: &'a Plan,
+    pub(super) files: &'a Files,
+    pub(super) store: &'a Store,
+    /// Whether the lock may be changed.
+    pub(super) mode: Mode,
+}
+
+/// What is there.
+pub(super) struct Ready {
+    pub(super) facts: Facts,
+    pub(super) realisations: BTreeMap<String, Realisation>,
+    /// In containers: the images that are there, by environment; `None`: of steps without one.
+    pub(super) images: BTreeMap<Option<String>, Image>,
+    pub(super) secrets: Secrets,
+    /// The file with the context's certificate authorities.
+    pub(super) authorities: Option<PathBuf>,
+    /// What steps without an environment are in keys.
+    host: Digest,
+    /// The text of the lock.
+    pub(super) lock: Vec<u8>,
+    /// The files that say what environments hold: what they say is in the lock, but they may have changed since.
+    pub(super) requirements: Vec<(String, Artifact)>,
+}
+
+impl Ready {
+    /// Whether all that decides what comes out is seen by a note of this run. What a Dockerfile copies may be files that
+    /// are ignored as sources.
+    pub(super) fn is_seen_by_notes(&self) -> bool {
+        !self.realisations.values().any(|realisation| matches!(realisation.kind, RealisationKind::Build(_)))
+    }
+
+    /// What steps run in, for the record.
+    pub(super) fn environments(&self) -> Vec<UsedEnvironment> {
+        let id = |name: Option<&String>| self.images.get(&name.cloned()).map(|image| image.id.clone());
+        let named = self.realisations.values().map(|Realisation { name, digest, kind }| UsedEnvironment {
+            name: Some(name.clone()),
+            realisation: *digest,
+            image: match kind {
+                RealisationKind::Described { .. } => None,
+                RealisationKind::Image(image) => Some(image.locked.digest.clone()),
+                RealisationKind::Build(id) => Some(id.clone()),
+            },
+            id: id(Some(name)),
+        });
+        let bare = id(None).map(|id| UsedEnvironment { name: None, realisation: self.host, image: None, id: Some(id) });
+        named.chain(bare).collect()
+    }
+}
+
+impl Making<'_> {
+    /// Makes ready what is needed now: nothing is installed or built for results that are there.
+    pub(super) fn ready(&self) -> Result<Ready, CommandError> {
+        let Self { session, project, context, target, plan, files, store, .. } = *self;
+        let authorities = prepare::authorities(context)?;
+        let secrets = Secrets::fetch(context, &project.source, prepare::steps(plan))?;
+        let progress = Preparing::new(&session.ui);
+        let tell: &Progress<'_> = &|update| progress.update(update);
+        let unusable = |error: &dyn std::error::Error| CommandError::missing("cannot use the store").because(error);
+        let inputs = prepare::inputs(project, plan, |path| files.inputs.put(path, store))?;
+        let trees = prepare::sources(project, plan, files)?;
+        session.ui.warnings(&project.source, &prepare::unmatched_sources(plan, &trees));
+        for tree in trees.values() {
+            store.put_sources(tree).map_err(|error| unusable(&error))?;
+        }
+        let wanted = Wanted::by(prepare::steps(plan));
+        let lock = self.locked(&wanted, tell)?;
+        // At once: what follows may take minutes, and what is written meanwhile is not what this run saw.
+        let requirements = self.requirements(&wanted)?;
+        for (url, input) in &wanted.urls {
+            if let Some(locked) = lock.urls.get(*url) {
+                lock::fetch(store, &project.source, (url, input.span), locked, tell)?;
+            }
+        }
+        // The id of what a Dockerfile makes is part of keys.
+        let is_built = |name: &&str| {
+            let environment = project.workflow.environments.get(*name);
+            environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Build(_)))
+        };
+        let to_build = wanted.environments.iter().copied().filter(is_built).map(Some).collect();
+        let mut images = self.images(&lock, &to_build)?;
+        let built = images.iter().filter_map(|(name, image)| Some((name.clone()?, image.id.clone()))).collect();
+        let known = Known { lock: &lock, target, built: &built };
+        let names = wanted.environments.iter().copied();
+        let realisations = environment::realisations(&project.workflow, &project.source, &known, names)?;
+        let facts = prepare::facts((project, context, plan), target, &trees, &realisations, inputs, &lock)?;
+        let mut stored = forecast::Stored { store, inputs: &files.inputs, keeps: false };
+        let running = forecast::environments_that_run(plan, &facts, &mut stored);
+        let lock = match self.engine {
+            Engine::Process => {
+                for name in running.iter().flatten() {
+                    environment::realise(&realisations[name], &project.root, store.root(), tell)?;
+                }
+                lock
+            }
+            Engine::Docker(_) => {
+                let running = running.iter().map(Option::as_deref).collect();
+                let (lock, made) = self.containers(&running, tell)?;
+                images.extend(made);
+                lock
+            }
+        };
+        let host = environment::host(&target.platform);
+        let lock = text_of(&lock, &project.root);
+        Ok(Ready { facts, realisations, images, secrets, authorities, host, lock, requirements })
+    }
+
+    /// The images of these environments, and of steps without one. They can have the store mounted.
+    fn containers(
+        &self,
+        environments: &BTreeSet<Option<&str>>,
+        tell: &Progress<'_>,
+    ) -> Result<(Lock, BTreeMap<Option<String>, Image>), CommandError> {
+        let bases = Wanted { bases: environments.clone(), ..Wanted::default() };
+        let lock = self.locked(&bases, tell)?;
+        let images = self.images(&lock, environments)?;
+        if let (Some(daemon), Some(image)) = (self.engine.daemon(), images.values().next())
+            && !daemon.shares_files(self.store.root(), &image.id)?
+        {
+            return Err(elsewhere(daemon, self.store.root()));
+        }
+        Ok((lock, images))
+    }
+
+    fn images(
+        &self,
+        lock: &Lock,
+        environments: &BTreeSet<Option<&str>>,
+    ) -> Result<BTreeMap<Option<String>, Image>, CommandError> {
+        let Some(daemon) = self.engine.daemon().filter(|_| !environments.is_empty()) else {
+            return Ok(BTreeMap::new());
+        };
+        let view = BuildView::new(&self.session.ui);
+        let builder = Builder {
+            daemon,
+            project: self.project,
+            context: self.context,
+            lock,
+            store: self.store.root(),
+            how: How::default(),
+            watch: &|environment, event| view.update(environment, event),
+        };
+        let names: Vec<&str> = environments.iter().copied().flatten().collect();
+        let images = builder.ensure(&names)?;
+        let mut images: BTreeMap<_, _> = images.into_iter().map(|(name, image)| (Some(name), image)).collect();
+        if environments.contains(&None) {
+            let base_images = self.target.base_images.as_ref();
+            let plain = base_images.and_then(|images| NamedImage::of(images.image(None), lock, &self.target.platform));
+            let plain = plain.ok_or_else(|| CommandError::missing("the plain base image is not locked"))?;
+            images.insert(None, builder.ensure_plain(&plain)?);
+        }
+        Ok(images)
+    }
+
+    fn locked(&self, wanted: &Wanted<'_>, tell: &Progress<'_>) -> Result<Lock, CommandError> {
+        lock::ensure(self.of(), wanted, self.mode, tell)
+    }
+
+    fn of(&self) -> lock::Project<'_> {
+        lock::Project {
+            root: &self.project.root,
+            spec: &self.project.source,
+            workflow: &self.project.workflow,
+            store: self.store,
+            target: self.target,
+            daemon: self.engine.daemon().map(AsRef::as_ref),
+        }
+    }
+
+    fn requirements(&self, wanted: &Wanted<'_>) -> Result<Vec<(String, Artifact)>, CommandError> {
+        let paths = lock::requirements_files(self.of(), &wanted.environments)?;
+        let found = paths.into_iter().map(|path| {
+            let path = path.to_string_lossy().into_owned();
+            // One outside the project has no digest here: `Note::inputs` then never holds.
+            let artifact = self.files.inputs.digest(&path).unwrap_or(UNKNOWN);
+            (path, artifact)
+        });
+        Ok(found.collect())
+    }
+}
+
+/// Which image a step runs in. What no forecast knew to be needed is made ready when it is.
+pub(super) struct Images<'a, 'm> {
+    pub(super) making: &'a Making<'m>,
+    pub(super) found: Mutex<BTreeMap<Option<String>, Image>>,
+}
+
+impl Images<'_, '_> {
+    /// The id of the image of an environment; `None`: of steps without one.
+    pub(super) fn of(&self, environment: Option<&str>) -> Result<String, CommandError> {
+        // Held while it is made: many steps may want it.
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = environment.map(str::to_owned);
+        if !found.contains_key(&name) {
+            found.extend(self.making.containers(&BTreeSet::from([environment]), &|_| {})?.1);
+        }
+        found.get(&name).map(|image| image.id.clone()).ok_or_else(|| CommandError::missing("there is no image for it"))
+    }
+}
+
+/// The text of the project's lock.
+pub(super) fn lock_text(project: &Path) -> Vec<u8> {
+    std::fs::read(project.join(lock::FILE_NAME)).unwrap_or_default()
+}
+
+/// The text of a lock that was just read or written: that of the file, if nobody has changed it since.
+fn text_of(lock: &Lock, project: &Path) -> Vec<u8> {
+    if Lock::read(project).is_ok_and(|now| now == *lock) { lock_text(project) } else { lock.to_text().into_bytes() }
+}
+
+fn elsewhere(daemon: &Daemon, store: &Path) -> CommandError {
+    CommandError::usage(format!("the Docker daemon at {daemon} does not see this machine's files"))
+        .cause(format!("containers cannot have {} mounted", store.display()))
+        .hint("use a daemon of this machine, or run where the store is; `mlctl build` works with any daemon")
+}
