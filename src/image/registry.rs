@@ -1,22 +1,23 @@
 //! Registries, by way of the daemon: what a reference stands for, pulling, pushing. The daemon speaks to them; what it
 //! needs of the user's credentials is found where the docker command keeps them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::Docker;
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::query_parameters::{CreateImageOptionsBuilder, PushImageOptionsBuilder};
 use futures_util::{Stream, StreamExt as _};
 
 use crate::error::CommandError;
-use crate::platform::docker::Daemon;
+use crate::platform::docker::{Daemon, config_dir};
 
 mod credentials;
 mod failure;
 mod progress;
 mod reference;
 
-pub(crate) use credentials::credentials;
 use failure::{explain, is_passing};
 use progress::Layers;
 use reference::Reference;
@@ -27,7 +28,7 @@ const TRIES: u32 = 3;
 const BACKOFF: Duration = Duration::from_secs(1);
 /// For a registry's word on one reference.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between the beginning of a transfer and its first message, and between two.
+/// Between the beginning of a transfer and its first message.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
 
 /// What a reference stands for.
@@ -39,25 +40,161 @@ pub(crate) enum Resolved {
     Local(String),
 }
 
+/// Whoever asks: to a registry, the user of Docker's config.
+#[derive(Debug, Clone)]
+struct User {
+    /// Docker's `config.json`, if there is a place for it.
+    config: Option<PathBuf>,
+}
+
+impl Default for User {
+    fn default() -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self { config: config_dir(&variable).map(|dir| dir.join("config.json")) }
+    }
+}
+
 /// Told how far a transfer is: `12 MB of 40 MB`.
 pub(crate) type Progress<'a> = dyn Fn(&str) + 'a;
 
 /// What `reference` stands for: the digest under which the daemon once pulled it, else the id of the daemon's image, else
 /// what its registry says now. With `fresh` the registry is asked first.
 pub(crate) fn resolve(daemon: &Daemon, reference: &str, fresh: bool) -> Result<Resolved, CommandError> {
-    let parsed = Reference::parse(reference)?;
-    if let Some(digest) = parsed.digest {
-        return Ok(Resolved::Registry(digest.to_owned()));
+    User::default().resolve(daemon, reference, fresh)
+}
+
+/// The user's credentials for a registry (`docker.io`, `localhost:5000`); `None`: there are none.
+pub(crate) fn credentials(host: &str) -> Result<Option<DockerCredentials>, CommandError> {
+    User::default().credentials(host)
+}
+
+/// Fetches an image, for `platform` (`linux/arm64`) if that is not the daemon's own.
+pub(crate) async fn pull(
+    daemon: &Daemon,
+    reference: &str,
+    platform: Option<&str>,
+    progress: &Progress<'_>,
+) -> Result<(), CommandError> {
+    User::default().pull(daemon, reference, platform, progress).await
+}
+
+/// Sends an image to the registry that its name says; the digest by which the registry has it.
+pub(crate) async fn push(daemon: &Daemon, reference: &str, progress: &Progress<'_>) -> Result<String, CommandError> {
+    User::default().push(daemon, reference, progress).await
+}
+
+impl User {
+    fn credentials(&self, host: &str) -> Result<Option<DockerCredentials>, CommandError> {
+        self.config.as_deref().map_or(Ok(None), |config| credentials::of(config, host))
     }
-    let local = daemon.block_on(local(daemon, &parsed))?;
-    let known = local.map(|local| match local.pulled {
-        Some(digest) => Resolved::Registry(digest),
-        None => Resolved::Local(local.id),
-    });
-    match known {
-        // As `docker run` does: a name means the daemon's own image, if it has one.
-        Some(known) if !fresh => Ok(known),
-        known => ask(daemon, &parsed).map(Resolved::Registry).or_else(|refused| known.ok_or(refused)),
+
+    fn resolve(&self, daemon: &Daemon, reference: &str, fresh: bool) -> Result<Resolved, CommandError> {
+        let parsed = Reference::parse(reference)?;
+        if let Some(digest) = parsed.digest {
+            return Ok(Resolved::Registry(digest.to_owned()));
+        }
+        let local = daemon.block_on(local(daemon, &parsed))?;
+        let known = local.map(|local| match local.pulled {
+            Some(digest) => Resolved::Registry(digest),
+            None => Resolved::Local(local.id),
+        });
+        match known {
+            // As `docker run` does: a name means the daemon's own image, if it has one.
+            Some(known) if !fresh => Ok(known),
+            known => self.ask(daemon, &parsed).map(Resolved::Registry).or_else(|refused| known.ok_or(refused)),
+        }
+    }
+
+    /// The registry's word.
+    fn ask(&self, daemon: &Daemon, reference: &Reference<'_>) -> Result<String, CommandError> {
+        let what = format!("cannot find out what `{}` stands for", reference.text);
+        let credentials = self.credentials(reference.host())?;
+        let known = credentials.is_some();
+        let answer = daemon.block_on(async {
+            let asking = daemon.client().inspect_registry_image(reference.text, credentials);
+            tokio::time::timeout(PATIENCE, asking).await.unwrap_or(Err(Error::RequestTimeoutError))
+        });
+        let answer = answer.map_err(|error| explain(&what, reference, known, error))?;
+        answer.descriptor.digest.ok_or_else(|| CommandError::missing(what).cause("its registry names no digest"))
+    }
+
+    async fn pull(
+        &self,
+        daemon: &Daemon,
+        reference: &str,
+        platform: Option<&str>,
+        progress: &Progress<'_>,
+    ) -> Result<(), CommandError> {
+        let parsed = Reference::parse(reference)?;
+        let options = CreateImageOptionsBuilder::new()
+            .from_image(parsed.name)
+            .tag(parsed.digest.or(parsed.tag).unwrap_or("latest"))
+            .platform(platform.unwrap_or_default())
+            .build();
+        let what = format!("cannot pull `{reference}`");
+        self.transfer(daemon, &what, &parsed, progress, |client, credentials| {
+            client.create_image(Some(options.clone()), None, credentials).map(|message| {
+                message.map(|message| progress::Message {
+                    layer: message.id,
+                    status: message.status,
+                    detail: message.progress_detail,
+                })
+            })
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn push(&self, daemon: &Daemon, reference: &str, progress: &Progress<'_>) -> Result<String, CommandError> {
+        let parsed = Reference::parse(reference)?;
+        let options = PushImageOptionsBuilder::new().tag(parsed.tag.unwrap_or("latest")).build();
+        let what = format!("cannot push `{reference}`");
+        let digest = self
+            .transfer(daemon, &what, &parsed, progress, |client, credentials| {
+                client.push_image(parsed.name, Some(options.clone()), credentials).map(|message| {
+                    message.map(|message| progress::Message {
+                        layer: None,
+                        status: message.status,
+                        detail: message.progress_detail,
+                    })
+                })
+            })
+            .await?;
+        digest.ok_or_else(|| CommandError::missing(what).cause("the daemon does not tell the digest that it was given"))
+    }
+
+    /// Goes on until a transfer is complete, or fails in a way that another try would not change. The digest, if one is told.
+    async fn transfer<S>(
+        &self,
+        daemon: &Daemon,
+        what: &str,
+        reference: &Reference<'_>,
+        progress: &Progress<'_>,
+        begin: impl Fn(Docker, Option<DockerCredentials>) -> S,
+    ) -> Result<Option<String>, CommandError>
+    where
+        S: Stream<Item = Result<progress::Message, Error>> + Unpin,
+    {
+        let (user, host) = (self.clone(), reference.host().to_owned());
+        // A helper may take its time, or ask.
+        let credentials = tokio::task::spawn_blocking(move || user.credentials(&host)).await.unwrap_or(Ok(None))?;
+        let known = credentials.is_some();
+        let mut tries = 1;
+        loop {
+            let client = daemon.client().clone().with_timeout(SILENCE);
+            match follow(begin(client, credentials.clone()), progress).await {
+                Ok(digest) => return Ok(digest),
+                Err(error) if tries < TRIES && is_passing(&error) => {
+                    progress(&format!("the connection broke; trying again ({} of {TRIES})", tries + 1));
+                    tokio::time::sleep(BACKOFF * 2_u32.pow(tries - 1)).await;
+                    tries += 1;
+                }
+                Err(error) => {
+                    let error = explain(what, reference, known, error);
+                    return Err(if tries > 1 { error.cause(format!("tried {tries} times")) } else { error });
+                }
+            }
+        }
     }
 }
 
@@ -83,97 +220,6 @@ async fn local(daemon: &Daemon, reference: &Reference<'_>) -> Result<Option<Loca
     }
 }
 
-/// The registry's word.
-fn ask(daemon: &Daemon, reference: &Reference<'_>) -> Result<String, CommandError> {
-    let what = format!("cannot find out what `{}` stands for", reference.text);
-    let credentials = credentials(reference.host())?;
-    let known = credentials.is_some();
-    let answer = daemon.block_on(async {
-        let asking = daemon.client().inspect_registry_image(reference.text, credentials);
-        tokio::time::timeout(PATIENCE, asking).await.unwrap_or(Err(Error::RequestTimeoutError))
-    });
-    let answer = answer.map_err(|error| explain(&what, reference, known, error))?;
-    answer.descriptor.digest.ok_or_else(|| CommandError::missing(what).cause("its registry names no digest"))
-}
-
-/// Fetches an image, for `platform` (`linux/arm64`) if that is not the daemon's own.
-pub(crate) async fn pull(
-    daemon: &Daemon,
-    reference: &str,
-    platform: Option<&str>,
-    progress: &Progress<'_>,
-) -> Result<(), CommandError> {
-    let parsed = Reference::parse(reference)?;
-    let options = CreateImageOptionsBuilder::new()
-        .from_image(parsed.name)
-        .tag(parsed.digest.or(parsed.tag).unwrap_or("latest"))
-        .platform(platform.unwrap_or_default())
-        .build();
-    let what = format!("cannot pull `{reference}`");
-    transfer(daemon, &what, &parsed, progress, |client, credentials| {
-        client.create_image(Some(options.clone()), None, credentials).map(|message| {
-            message.map(|message| progress::Message {
-                layer: message.id,
-                status: message.status,
-                detail: message.progress_detail,
-            })
-        })
-    })
-    .await
-    .map(drop)
-}
-
-/// Sends an image to the registry that its name says; the digest by which the registry has it.
-pub(crate) async fn push(daemon: &Daemon, reference: &str, progress: &Progress<'_>) -> Result<String, CommandError> {
-    let parsed = Reference::parse(reference)?;
-    let options = PushImageOptionsBuilder::new().tag(parsed.tag.unwrap_or("latest")).build();
-    let what = format!("cannot push `{reference}`");
-    let digest = transfer(daemon, &what, &parsed, progress, |client, credentials| {
-        client.push_image(parsed.name, Some(options.clone()), credentials).map(|message| {
-            message.map(|message| progress::Message {
-                layer: None,
-                status: message.status,
-                detail: message.progress_detail,
-            })
-        })
-    })
-    .await?;
-    digest.ok_or_else(|| CommandError::missing(what).cause("the daemon does not tell the digest that it was given"))
-}
-
-/// Goes on until a transfer is complete, or fails in a way that another try would not change. The digest, if one is told.
-async fn transfer<S>(
-    daemon: &Daemon,
-    what: &str,
-    reference: &Reference<'_>,
-    progress: &Progress<'_>,
-    begin: impl Fn(Docker, Option<bollard::auth::DockerCredentials>) -> S,
-) -> Result<Option<String>, CommandError>
-where
-    S: Stream<Item = Result<progress::Message, Error>> + Unpin,
-{
-    let host = reference.host().to_owned();
-    // A helper may take its time, or ask.
-    let credentials = tokio::task::spawn_blocking(move || credentials(&host)).await.unwrap_or(Ok(None))?;
-    let known = credentials.is_some();
-    let mut tries = 1;
-    loop {
-        let client = daemon.client().clone().with_timeout(SILENCE);
-        match follow(begin(client, credentials.clone()), progress).await {
-            Ok(digest) => return Ok(digest),
-            Err(error) if tries < TRIES && is_passing(&error) => {
-                progress(&format!("the connection broke; trying again ({} of {TRIES})", tries + 1));
-                tokio::time::sleep(BACKOFF * 2_u32.pow(tries - 1)).await;
-                tries += 1;
-            }
-            Err(error) => {
-                let error = explain(what, reference, known, error);
-                return Err(if tries > 1 { error.cause(format!("tried {tries} times")) } else { error });
-            }
-        }
-    }
-}
-
 async fn follow(
     mut messages: impl Stream<Item = Result<progress::Message, Error>> + Unpin,
     progress: &Progress<'_>,
@@ -186,3 +232,6 @@ async fn follow(
     }
     Ok(layers.digest)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,18 +9,12 @@ use serde_json::Value;
 
 use super::reference::HUB;
 use crate::error::CommandError;
-use crate::platform::docker::config_dir;
 
 /// What Docker's config calls Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// The credentials for a registry; `None`: the user has none.
-pub(crate) fn credentials(host: &str) -> Result<Option<DockerCredentials>, CommandError> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    config_dir(&variable).map_or(Ok(None), |dir| of(&dir.join("config.json"), host))
-}
-
-fn of(config: &Path, host: &str) -> Result<Option<DockerCredentials>, CommandError> {
+/// The credentials for a registry in Docker's config; `None`: it has none.
+pub(super) fn of(config: &Path, host: &str) -> Result<Option<DockerCredentials>, CommandError> {
     let cannot = || CommandError::missing(format!("cannot find out the credentials for `{host}`"));
     let unreadable = |why: &str| cannot().cause(format!("{}: {why}", config.display()));
     let text = match std::fs::read(config) {

@@ -31,6 +31,9 @@ pub(super) fn explain(what: &str, reference: &Reference<'_>, known: bool, error:
     let lower = said.to_ascii_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
     let because = || CommandError::missing(what).cause(&said);
+    if has(&["tag does not exist", "does not exist locally"]) {
+        return because().hint("there is no image of this name here: `mlctl build` makes those of environments");
+    }
     if has(&["toomanyrequests", "rate limit"]) {
         let hint = "the registry limits how often it is asked";
         let login = if known { "" } else { "; it may allow more to those who log in" };
