@@ -8,7 +8,7 @@
 //! tmp/, trash/                 what is being written, what is being removed
 //! synced                       what survives a power loss (see `boot`)
 //! gc.lock                      see `gc`
-//! environments/ caches/ checkpoints/    of the rest of mlctl
+//! environments/ caches/ checkpoints/ remotes/    of the rest of mlctl
 //! ```
 //!
 //! The 256 directories below `objects` and `actions` are made when they are first needed.
@@ -29,6 +29,7 @@ mod error;
 mod lease;
 mod objects;
 mod put;
+mod receive;
 mod scan;
 mod seal;
 mod stamp;
@@ -54,6 +55,7 @@ pub use error::{StoreError, Unfit};
 pub use lease::Lease;
 pub(crate) use lease::{is_held, lock};
 pub(crate) use objects::{Form, ObjectName, YOUNG, now};
+pub use receive::Incoming;
 pub use scan::remove_tree;
 pub(crate) use scan::{Scan, node, special, special_type};
 pub use stamp::Stamp;

@@ -60,7 +60,7 @@ impl Store {
         self.put_bytes_as(bytes, ObjectName::manifest(digest))
     }
 
-    fn put_bytes_as(&self, bytes: &[u8], name: ObjectName) -> Result<(), StoreError> {
+    pub(super) fn put_bytes_as(&self, bytes: &[u8], name: ObjectName) -> Result<(), StoreError> {
         if self.holds(&name)? {
             return Ok(());
         }
@@ -159,7 +159,7 @@ impl Store {
     }
 
     /// Gives a file its final name, or drops it if the store already has it.
-    fn install(&self, path: &Path, file: &File, name: ObjectName) -> Result<(), StoreError> {
+    pub(super) fn install(&self, path: &Path, file: &File, name: ObjectName) -> Result<(), StoreError> {
         set_read_only(file, name.form == Form::Executable, path)?;
         loop {
             if self.rename_in(path, &name)? {
@@ -175,7 +175,12 @@ impl Store {
     }
 
     /// The manifest first: a directory without one would be of no use.
-    fn install_directory(&self, path: &Path, scan: &Scan, manifest: &Manifest) -> Result<Artifact, StoreError> {
+    pub(super) fn install_directory(
+        &self,
+        path: &Path,
+        scan: &Scan,
+        manifest: &Manifest,
+    ) -> Result<Artifact, StoreError> {
         let bytes = manifest.encode();
         let artifact = Artifact { kind: ArtifactKind::Directory, digest: Digest::of(&bytes), size: manifest.size() };
         let name = ObjectName::of(&artifact);
@@ -282,7 +287,7 @@ fn create(path: &Path, mode: u32) -> Result<File, StoreError> {
     open.map_err(StoreError::io("create", path))
 }
 
-fn set_read_only(file: &File, executable: bool, path: &Path) -> Result<(), StoreError> {
+pub(super) fn set_read_only(file: &File, executable: bool, path: &Path) -> Result<(), StoreError> {
     let mode = Mode::from_raw_mode(if executable { 0o555 } else { 0o444 });
     rustix::fs::fchmod(file, mode).map_err(StoreError::io("change the mode of", path))
 }

@@ -78,6 +78,19 @@ impl Scan {
         })
     }
 
+    /// What a directory with this manifest holds.
+    pub(super) fn of_manifest(manifest: &Manifest) -> Self {
+        let mut scan = Self::default();
+        for Entry { path, node } in manifest.entries() {
+            match node {
+                Node::Directory => scan.directories.push(path.clone()),
+                Node::File { .. } => scan.files.push(path.clone()),
+                Node::Link { target } => scan.links.push((path.clone(), target.clone())),
+            }
+        }
+        scan
+    }
+
     /// Makes the same directories and links below `to`, which exists.
     pub(super) fn recreate(&self, to: &Path) -> Result<(), StoreError> {
         for directory in &self.directories {
