@@ -21,6 +21,7 @@ use crate::platform::docker::{self, Daemon};
 use crate::session::Project;
 
 pub(crate) mod context;
+mod dockerfile;
 mod failure;
 mod generated;
 mod ignore;

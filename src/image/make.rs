@@ -45,9 +45,11 @@ impl Builder<'_> {
                 (files, vec![(DOCKERFILE.to_owned(), text.clone().into_bytes())], DOCKERFILE.to_owned())
             }
         };
+        let at = (recipe.environment.as_str(), recipe.span);
+        let secrets = secret::of_build(self.context, &self.project.source, at, recipe.secrets())?;
         let build = unique();
         let session = if buildkit {
-            let offer = self.offer(recipe, ca)?;
+            let offer = self.offer(recipe, &secrets, ca)?;
             let opened = Session::open(self.daemon, unique(), offer).await;
             Some(opened.map_err(|error| failure::wire(self, recipe, error))?)
         } else {
@@ -70,17 +72,20 @@ impl Builder<'_> {
         };
         let mut tell = |event: Event<'_>| (self.watch)(&recipe.environment, event);
         let body = wire::streamed(Arc::clone(&files).tar(extra));
-        let built = request::build(self.daemon, &order, body, &mut tell).await;
+        let built = request::build(self.daemon, &order, body, secrets, &mut tell).await;
         // Which file it was that could not be sent is known here only.
         built.map_err(|error| files.fault().unwrap_or_else(|| failure::unbuilt(self, recipe, &text, error)))
     }
 
     /// What the build may ask for.
-    fn offer(&self, recipe: &Recipe, ca: Option<Vec<u8>>) -> Result<Offer, CommandError> {
-        let at = (recipe.environment.as_str(), recipe.span);
+    fn offer(
+        &self,
+        recipe: &Recipe,
+        own: &BTreeMap<String, String>,
+        ca: Option<Vec<u8>>,
+    ) -> Result<Offer, CommandError> {
         let mut secrets: BTreeMap<String, Vec<u8>> = ca.map(|ca| (generated::CA.to_owned(), ca)).into_iter().collect();
-        let own = secret::of_build(self.context, &self.project.source, at, recipe.secrets())?;
-        secrets.extend(own.into_iter().map(|(name, value)| (name, value.into_bytes())));
+        secrets.extend(own.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())));
         let ssh = if recipe.ssh() { Some(failure::agent(self, recipe)?) } else { None };
         Ok(Offer { secrets, ssh })
     }

@@ -68,6 +68,28 @@ pub(crate) fn credentials(host: &str) -> Result<Option<DockerCredentials>, Comma
     User::default().credentials(host)
 }
 
+/// The digest by which a registry has `reference`; `None`: it has none of that name.
+pub(crate) async fn look_up(daemon: &Daemon, reference: &str) -> Result<Option<String>, CommandError> {
+    User::default().look_up(daemon, reference).await
+}
+
+/// The registry of an image; nothing for what is no image's name.
+pub(super) fn host(image: &str) -> Option<String> {
+    Some(Reference::parse(image).ok()?.host().to_owned())
+}
+
+/// Explains what a builder says of an image that it cannot have.
+pub(super) fn explained(image: &str, said: &str) -> CommandError {
+    let error = Error::DockerStreamError { error: said.to_owned() };
+    match Reference::parse(image) {
+        Ok(reference) => {
+            let known = credentials(reference.host()).is_ok_and(|found| found.is_some());
+            explain("", &reference, known, error)
+        }
+        Err(_) => CommandError::missing("").cause(said),
+    }
+}
+
 /// Fetches an image, for `platform` (`linux/arm64`) if that is not the daemon's own.
 pub(crate) async fn pull(
     daemon: &Daemon,
@@ -108,14 +130,41 @@ impl User {
     /// The registry's word.
     fn ask(&self, daemon: &Daemon, reference: &Reference<'_>) -> Result<String, CommandError> {
         let what = format!("cannot find out what `{}` stands for", reference.text);
-        let credentials = self.credentials(reference.host())?;
-        let known = credentials.is_some();
-        let answer = daemon.block_on(async {
-            let asking = daemon.client().inspect_registry_image(reference.text, credentials);
-            tokio::time::timeout(PATIENCE, asking).await.unwrap_or(Err(Error::RequestTimeoutError))
-        });
+        let (known, answer) = daemon.block_on(self.inquire(daemon, reference))?;
         let answer = answer.map_err(|error| explain(&what, reference, known, error))?;
-        answer.descriptor.digest.ok_or_else(|| CommandError::missing(what).cause("its registry names no digest"))
+        answer.ok_or_else(|| CommandError::missing(what).cause("its registry names no digest"))
+    }
+
+    async fn look_up(&self, daemon: &Daemon, reference: &str) -> Result<Option<String>, CommandError> {
+        let parsed = Reference::parse(reference)?;
+        let (known, answer) = self.inquire(daemon, &parsed).await?;
+        answer.or_else(|error| {
+            let said = crate::platform::docker::reason(&error).to_ascii_lowercase();
+            let absent = ["manifest unknown", "name unknown", "not found", "no such manifest"];
+            if absent.iter().any(|part| said.contains(part)) {
+                return Ok(None);
+            }
+            Err(explain(&format!("cannot look for `{reference}` in its registry"), &parsed, known, error))
+        })
+    }
+
+    /// What the registry says of `reference`, and whether the user has credentials for it.
+    async fn inquire(
+        &self,
+        daemon: &Daemon,
+        reference: &Reference<'_>,
+    ) -> Result<(bool, Result<Option<String>, Error>), CommandError> {
+        let credentials = self.clone().credentials_soon(reference.host()).await?;
+        let known = credentials.is_some();
+        let asking = daemon.client().inspect_registry_image(reference.text, credentials);
+        let answer = tokio::time::timeout(PATIENCE, asking).await.unwrap_or(Err(Error::RequestTimeoutError));
+        Ok((known, answer.map(|answer| answer.descriptor.digest)))
+    }
+
+    /// The credentials for a registry: a helper may take its time, or ask.
+    async fn credentials_soon(self, host: &str) -> Result<Option<DockerCredentials>, CommandError> {
+        let host = host.to_owned();
+        tokio::task::spawn_blocking(move || self.credentials(&host)).await.unwrap_or(Ok(None))
     }
 
     async fn pull(
@@ -175,9 +224,7 @@ impl User {
     where
         S: Stream<Item = Result<progress::Message, Error>> + Unpin,
     {
-        let (user, host) = (self.clone(), reference.host().to_owned());
-        // A helper may take its time, or ask.
-        let credentials = tokio::task::spawn_blocking(move || user.credentials(&host)).await.unwrap_or(Ok(None))?;
+        let credentials = self.clone().credentials_soon(reference.host()).await?;
         let known = credentials.is_some();
         let mut tries = 1;
         loop {

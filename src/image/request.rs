@@ -103,6 +103,7 @@ pub(super) async fn build(
     daemon: &Daemon,
     order: &Order<'_>,
     context: Body,
+    secrets: BTreeMap<String, String>,
     tell: &mut (dyn FnMut(Event<'_>) + Send),
 ) -> Result<String, Unbuilt> {
     let mut request = Request::builder()
@@ -114,7 +115,7 @@ pub(super) async fn build(
     }
     let request = request.body(context).map_err(|error| Failure::Lost(error.to_string()))?;
     let response = wire::send(daemon, request).await?;
-    let mut follower = Follower { trace: Trace::default(), id: None, error: None };
+    let mut follower = Follower { trace: Trace::without(secrets), id: None, error: None };
     let mut frames = response.into_body().into_data_stream();
     let mut buffer = Vec::new();
     while let Some(chunk) = frames.next().await {

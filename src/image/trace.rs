@@ -1,9 +1,11 @@
 //! From what a builder reports to events: BuildKit's graph of vertices, and the lines of the classic builder.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexStatus};
+
+use mlctl_exec::redact::Filter;
 
 use super::progress::{End, Event};
 
@@ -28,15 +30,26 @@ pub(super) struct Trace {
     logs: HashMap<String, Vec<u8>>,
     failed: Option<String>,
     error: String,
+    /// What no log may hold.
+    secrets: BTreeMap<String, String>,
+    filters: HashMap<String, Filter>,
     /// The classic builder's step at hand, and whether it was done before.
     current: Option<(String, bool)>,
 }
 
 impl Trace {
+    /// Of a build whose logs must not show `secrets`.
+    pub(super) fn without(secrets: BTreeMap<String, String>) -> Self {
+        Self { secrets, ..Self::default() }
+    }
+
     /// The step that failed, if one did.
     pub(super) fn into_failed(mut self) -> Option<FailedStep> {
         let failed = self.failed.take().or_else(|| self.current.take().map(|(id, _)| id))?;
-        let log = self.logs.remove(&failed).unwrap_or_default();
+        let mut log = self.logs.remove(&failed).unwrap_or_default();
+        if let Some(mut filter) = self.filters.remove(&failed) {
+            filter.finish(&mut log);
+        }
         let name = self.names.remove(&failed).unwrap_or(failed);
         Some(FailedStep { name, log, error: self.error })
     }
@@ -52,9 +65,17 @@ impl Trace {
             }
         }
         for log in &status.logs {
-            self.logs.entry(log.vertex.clone()).or_default().extend_from_slice(&log.msg);
-            tell(Event::Output { id: &log.vertex, text: &log.msg });
+            self.output(&log.vertex, &log.msg, tell);
         }
+    }
+
+    /// What a step printed.
+    fn output(&mut self, id: &str, text: &[u8], tell: &mut dyn FnMut(Event<'_>)) {
+        let mut clean = Vec::with_capacity(text.len());
+        let filter = self.filters.entry(id.to_owned()).or_insert_with(|| Filter::new(&self.secrets));
+        filter.push(text, &mut clean);
+        self.logs.entry(id.to_owned()).or_default().extend_from_slice(&clean);
+        tell(Event::Output { id, text: &clean });
     }
 
     fn vertex(&mut self, vertex: &Vertex, tell: &mut dyn FnMut(Event<'_>)) {
@@ -101,16 +122,14 @@ impl Trace {
             self.current = Some((id, false));
             return;
         }
-        let Some((id, cached)) = &mut self.current else { return };
+        let Some((id, mut cached)) = self.current.take() else { return };
         match trimmed {
-            " ---> Using cache" => *cached = true,
+            " ---> Using cache" => cached = true,
             _ if trimmed.starts_with(" ---> ") || trimmed.starts_with("Removing intermediate container ") => {}
             _ if trimmed.starts_with("Successfully ") || trimmed.is_empty() => {}
-            _ => {
-                self.logs.entry(id.clone()).or_default().extend_from_slice(text.as_bytes());
-                tell(Event::Output { id, text: text.as_bytes() });
-            }
+            _ => self.output(&id, text.as_bytes(), tell),
         }
+        self.current = Some((id, cached));
     }
 
     /// The classic builder's step at hand is over.

@@ -10,7 +10,7 @@ pub mod init;
 pub mod job;
 mod logs;
 pub mod manifest;
-mod redact;
+pub mod redact;
 pub mod sandbox;
 mod slot;
 pub mod sources;

@@ -24,7 +24,7 @@ pub(crate) fn text(secrets: &BTreeMap<String, String>, text: String) -> String {
 
 /// Takes secrets out of a stream that comes in pieces.
 #[derive(Debug)]
-pub(crate) struct Filter {
+pub struct Filter {
     secrets: Vec<Vec<u8>>,
     /// Bytes that a secret starts with.
     starts: [bool; 256],
@@ -35,7 +35,8 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    pub(crate) fn new(secrets: &BTreeMap<String, String>) -> Self {
+    /// Takes out these secrets.
+    pub fn new(secrets: &BTreeMap<String, String>) -> Self {
         let secrets: Vec<_> = secrets.values().flat_map(|secret| parts(secret)).map(|part| part.into()).collect();
         let mut starts = [false; 256];
         for secret in &secrets {
@@ -46,13 +47,13 @@ impl Filter {
     }
 
     /// Appends to `clean` what of the stream is certain by now.
-    pub(crate) fn push(&mut self, piece: &[u8], clean: &mut Vec<u8>) {
+    pub fn push(&mut self, piece: &[u8], clean: &mut Vec<u8>) {
         self.held.extend_from_slice(piece);
         self.advance(false, clean);
     }
 
     /// The stream ends here.
-    pub(crate) fn finish(&mut self, clean: &mut Vec<u8>) {
+    pub fn finish(&mut self, clean: &mut Vec<u8>) {
         self.advance(true, clean);
     }
 
