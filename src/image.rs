@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bollard::errors::Error as DockerError;
 use futures_util::future;
@@ -20,7 +21,9 @@ use crate::lock::Lock;
 use crate::platform::docker::{self, Daemon};
 use crate::session::Project;
 
+mod classic;
 pub(crate) mod context;
+mod deliver;
 mod dockerfile;
 mod failure;
 mod generated;
@@ -28,6 +31,7 @@ mod ignore;
 mod interrupt;
 mod known;
 mod make;
+pub(crate) mod platform;
 mod progress;
 mod recipe;
 pub(crate) mod registry;
@@ -52,10 +56,25 @@ pub(crate) const ENVIRONMENT_LABEL: &str = "dev.mlctl.environment";
 pub(crate) struct Image {
     /// What to run: a name with a tag or digest.
     pub(crate) reference: String,
-    /// `sha256:...`: what it is.
-    pub(crate) id: String,
-    /// Whether it was there already.
-    pub(crate) cached: bool,
+    /// `sha256:...`: what it is. What a registry has need not be here.
+    pub(crate) id: Option<String>,
+    /// `sha256:...`: what a registry has it as.
+    pub(crate) digest: Option<String>,
+    /// How it came to be there.
+    pub(crate) origin: Origin,
+    /// How long that took.
+    pub(crate) took: Duration,
+}
+
+/// How an image came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was.
+    Found,
+    /// A registry had it.
+    Fetched,
+    /// It was built.
+    Built,
 }
 
 /// Makes the images of a project's environments.
@@ -100,7 +119,20 @@ impl Builder<'_> {
     /// The image of each of these environments: found, fetched or built, several at a time. Interrupted, it leaves
     /// nothing half made.
     pub(crate) fn ensure(&self, names: &[&str]) -> Result<BTreeMap<String, Image>, CommandError> {
-        let one = async |name: &str| Ok((name.to_owned(), self.image(name).await?));
+        self.each(names, async |name| self.image(name).await)
+    }
+
+    /// Makes several images at a time.
+    fn each(
+        &self,
+        names: &[&str],
+        make: impl AsyncFn(&str) -> Result<Image, CommandError>,
+    ) -> Result<BTreeMap<String, Image>, CommandError> {
+        let one = async |name: &str| {
+            let began = Instant::now();
+            let image = make(name).await?;
+            Ok((name.to_owned(), Image { took: began.elapsed(), ..image }))
+        };
         let all = future::try_join_all(names.iter().map(|name| one(name)));
         let made: Vec<(String, Image)> = interrupt::unless(self.daemon, all)??;
         Ok(made.into_iter().collect())
@@ -151,7 +183,6 @@ impl Builder<'_> {
     }
 
     async fn image(&self, name: &str) -> Result<Image, CommandError> {
-        let tell = |event: Event<'_>| (self.watch)(name, event);
         let environment = self.project.workflow.environments.get(name);
         if environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Image(_)))
             && let RealisationKind::Image(image) =
@@ -159,44 +190,67 @@ impl Builder<'_> {
         {
             return self.fetched(name, &image).await;
         }
-        let wanted = Self::wanted(name, self.project, self.context, self.lock, self.store, self.platform())?
-            .ok_or_else(|| CommandError::usage(format!("there is no environment `{name}`")))?;
-        if !self.how.no_cache
-            && let Some(image) = self.find(&wanted).await?
-        {
-            tell(Event::Ready { cached: true });
+        self.built(name, &self.want(name)?).await
+    }
+
+    /// What the environment's image is known by.
+    fn want(&self, name: &str) -> Result<Wanted, CommandError> {
+        Self::wanted(name, self.project, self.context, self.lock, self.store, self.platform())?
+            .ok_or_else(|| CommandError::usage(format!("there is no environment `{name}` that is built")))
+    }
+
+    /// An image that is built, unless it is here or in the registry.
+    async fn built(&self, name: &str, wanted: &Wanted) -> Result<Image, CommandError> {
+        let tell = |event: Event<'_>| (self.watch)(name, event);
+        if let Some(image) = self.find(wanted).await? {
+            tell(Event::Ready(Origin::Found));
             return Ok(image);
         }
         let _alone = known::exclusive(self.store, &wanted.tag, || tell(Event::Waiting))
             .await
             .map_err(|error| CommandError::missing("cannot use the store").because(&error))?;
         // Another mlctl may have built it meanwhile.
-        if !self.how.no_cache
-            && let Some(image) = self.find(&wanted).await?
-        {
-            tell(Event::Ready { cached: true });
+        if let Some(image) = self.find(wanted).await? {
+            tell(Event::Ready(Origin::Found));
             return Ok(image);
         }
-        let id = self.make(&wanted).await?;
+        if let Some(image) = self.fetch_built(name, wanted).await? {
+            tell(Event::Ready(Origin::Fetched));
+            return Ok(image);
+        }
+        let id = self.make(wanted).await?;
         known::remember(self.store, &wanted.tag, &id);
-        tell(Event::Ready { cached: false });
-        Ok(Image { reference: wanted.reference, id, cached: false })
+        tell(Event::Ready(Origin::Built));
+        Ok(Image {
+            reference: wanted.reference.clone(),
+            id: Some(id),
+            digest: None,
+            origin: Origin::Built,
+            took: Duration::ZERO,
+        })
     }
 
-    /// The image with this content tag, if the daemon has it.
+    /// The image with this content tag, if the daemon has it and it will do.
     async fn find(&self, wanted: &Wanted) -> Result<Option<Image>, CommandError> {
-        let Some(id) = self.inspect(&wanted.reference).await? else {
+        if self.how.no_cache {
+            return Ok(None);
+        }
+        let Some(image) = self.inspect(&wanted.reference, Origin::Found).await? else {
             known::forget(self.store, &wanted.tag);
             return Ok(None);
         };
-        known::remember(self.store, &wanted.tag, &id);
-        Ok(Some(Image { reference: wanted.reference.clone(), id, cached: true }))
+        known::remember(self.store, &wanted.tag, image.id.as_deref().unwrap_or_default());
+        Ok(Some(image))
     }
 
-    /// The id of the image of this name, if the daemon has one.
-    async fn inspect(&self, reference: &str) -> Result<Option<String>, CommandError> {
+    /// The image of this name, if the daemon has one.
+    async fn inspect(&self, reference: &str, origin: Origin) -> Result<Option<Image>, CommandError> {
         match self.daemon.client().inspect_image(reference).await {
-            Ok(image) => Ok(image.id),
+            Ok(found) => {
+                let digests = found.repo_digests.unwrap_or_default();
+                let digest = digests.first().and_then(|name| name.split_once('@')).map(|(_, digest)| digest.to_owned());
+                Ok(Some(Image { reference: reference.to_owned(), id: found.id, digest, origin, took: Duration::ZERO }))
+            }
             Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(docker::failure(&format!("cannot look for the image `{reference}`"), error)),
         }
@@ -207,9 +261,9 @@ impl Builder<'_> {
         let NamedImage { name, locked } = image;
         let reference = locked.reference(name);
         let tell = |event: Event<'_>| (self.watch)(subject, event);
-        if let Some(id) = self.inspect(&reference).await? {
-            tell(Event::Ready { cached: true });
-            return Ok(Image { reference, id, cached: true });
+        if let Some(image) = self.inspect(&reference, Origin::Found).await? {
+            tell(Event::Ready(Origin::Found));
+            return Ok(image);
         }
         if locked.local {
             return Err(CommandError::missing(format!("the image `{name}` is not here as it was locked"))
@@ -217,10 +271,11 @@ impl Builder<'_> {
                 .hint("build or load it again, or take what there is: `mlctl lock --update`"));
         }
         registry::pull(self.daemon, &reference, None, &|text| tell(Event::Pulling(text))).await?;
-        let id = self.inspect(&reference).await?;
-        let id = id.ok_or_else(|| CommandError::missing(format!("the image `{name}` was pulled, and is not there")))?;
-        tell(Event::Ready { cached: false });
-        Ok(Image { reference, id, cached: false })
+        let image = self.inspect(&reference, Origin::Fetched).await?;
+        let image =
+            image.ok_or_else(|| CommandError::missing(format!("the image `{name}` was pulled and is not there")))?;
+        tell(Event::Ready(Origin::Fetched));
+        Ok(image)
     }
 }
 

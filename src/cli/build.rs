@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use super::complete;
 use crate::environment::Target;
 use crate::error::CommandError;
-use crate::image::{Builder, How, Image};
+use crate::image::{Builder, How, Image, Origin, platform};
 use crate::lock::{self, Mode, Wanted};
 use crate::platform::docker::Daemon;
 use crate::session::{Project, Session, open_store};
 use crate::ui::build_view::BuildView;
 use crate::ui::preparing::Preparing;
-use crate::ui::style::{GOOD, STRONG};
+use crate::ui::table::Table;
 
 /// The arguments of `mlctl build`.
 #[derive(Debug, Args)]
@@ -22,6 +22,12 @@ pub(crate) struct BuildArgs {
     /// Build only these environments [default: those that steps use].
     #[arg(value_name = "ENV", add = complete::environments())]
     environments: Vec<String>,
+    /// Push the images to the context's registry; what is there already is not built.
+    #[arg(long)]
+    push: bool,
+    /// Build for another platform than the daemon's own: linux/arm64.
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
     /// Do every step anew, whatever is cached.
     #[arg(long)]
     no_cache: bool,
@@ -37,9 +43,11 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
     let context = session.context(&project)?;
     let store = open_store()?;
     let names = names(&project, &args.environments)?;
+    let platform = args.platform.as_deref().map(platform::parse).transpose()?;
     let daemon = Daemon::connect()?;
+    let platform = platform.filter(|platform| platform != daemon.platform());
     let target = Target {
-        platform: daemon.platform().to_owned(),
+        platform: platform.clone().unwrap_or_else(|| daemon.platform().to_owned()),
         base_images: Some(context.merged.base_images.over(&project.workflow.base_images)),
     };
     let lock = {
@@ -65,17 +73,16 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
         context: &context,
         lock: &lock,
         store: store.root(),
-        how: How { no_cache: args.no_cache, platform: None },
+        how: How { no_cache: args.no_cache, platform },
         watch: &|environment, event| view.update(environment, event),
     };
-    let images = builder.ensure(&names)?;
+    let images = if args.push { builder.publish(&names)? } else { builder.ensure(&names)? };
     drop(view);
     let images: Vec<(&str, &Image)> = names.iter().filter_map(|name| Some((*name, images.get(*name)?))).collect();
     if session.ui.is_json() {
         session.ui.json(&images.iter().map(|(name, image)| report(name, image)).collect::<Vec<_>>())?;
     } else {
-        let lines = images.iter().map(|(name, image)| text(name, image));
-        session.ui.result(&lines.collect::<String>())?;
+        session.ui.result(&text(&images))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,11 +100,29 @@ fn names<'a>(project: &'a Project, asked: &[String]) -> Result<Vec<&'a str>, Com
     Ok(environments.keys().map(String::as_str).filter(meant).collect())
 }
 
-fn text(name: &str, image: &Image) -> String {
-    let how = if image.cached { "unchanged" } else { "new" };
-    format!("{STRONG}{name}{STRONG:#}  {}  {GOOD}{how}{GOOD:#}\n", image.reference)
+const fn how(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Found => "unchanged",
+        Origin::Fetched => "pulled",
+        Origin::Built => "built",
+    }
+}
+
+fn text(images: &[(&str, &Image)]) -> String {
+    let mut table = Table::new(&["environment", "", "image"]);
+    for (name, image) in images {
+        table.row([(*name).to_owned(), how(image.origin).to_owned(), image.reference.clone()]);
+    }
+    table.render()
 }
 
 fn report(name: &str, image: &Image) -> Value {
-    json!({ "name": name, "reference": image.reference, "id": image.id, "cached": image.cached })
+    json!({
+        "name": name,
+        "reference": image.reference,
+        "id": image.id,
+        "digest": image.digest,
+        "status": how(image.origin),
+        "seconds": image.took.as_millis() as f64 / 1000.0,
+    })
 }

@@ -94,6 +94,14 @@ pub(super) fn step<'a>(all: &'a [Instruction], name: &str) -> Option<&'a Instruc
     counted.nth(number.checked_sub(1)?).filter(|one| one.keyword == keyword)
 }
 
+/// The images that stages begin with.
+pub(super) fn images(all: &[Instruction]) -> Vec<String> {
+    let from = all.iter().filter(|one| one.keyword == "FROM");
+    let image =
+        |one: &Instruction| one.text.split_whitespace().skip(1).find(|word| !word.starts_with("--")).map(str::to_owned);
+    from.filter_map(image).collect()
+}
+
 /// The line that names an image.
 fn from<'a>(all: &'a [Instruction], image: &str) -> Option<&'a Instruction> {
     let short = |image: &str| {

@@ -90,7 +90,8 @@ fn unwrapped(message: &str) -> &str {
     while let Some(shorter) = WRAPPERS.iter().find_map(|wrapper| rest.strip_prefix(wrapper)) {
         rest = shorter;
     }
-    rest
+    // `[/bin/sh -c id]: unable to find user`: the step is shown anyway.
+    rest.strip_prefix('[').and_then(|rest| rest.split_once("]: ")).map_or(rest, |(_, reason)| reason)
 }
 
 /// `dockerfile parse error line 2: unknown instruction: RUNN`, and as later versions say it.

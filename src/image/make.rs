@@ -3,7 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
 
 use super::context::BuildContext;
 use super::generated::{self, Manner};
@@ -11,8 +16,9 @@ use super::progress::Event;
 use super::recipe::{self, Recipe, RecipeKind};
 use super::request::{self, Order};
 use super::session::{Offer, Session};
-use super::{Builder, ENVIRONMENT_LABEL, PROJECT_LABEL, Wanted, failure, wire};
+use super::{Builder, ENVIRONMENT_LABEL, Origin, PROJECT_LABEL, Wanted, classic, failure, platform, wire};
 use crate::config::secret;
+use crate::environment::NamedImage;
 use crate::error::CommandError;
 
 /// The Dockerfile in a context that does not have it in its place.
@@ -25,6 +31,10 @@ impl Builder<'_> {
     pub(super) async fn make(&self, wanted: &Wanted) -> Result<String, CommandError> {
         let recipe = &wanted.recipe;
         let buildkit = self.daemon.has_buildkit();
+        self.check_base(recipe).await?;
+        if !buildkit {
+            classic::check(self, recipe)?;
+        }
         let ca = self.ca()?;
         let manner = Manner { mounts: buildkit, ca: ca.is_some(), ..Manner::default() };
         let text = recipe.text(manner);
@@ -55,6 +65,7 @@ impl Builder<'_> {
         } else {
             None
         };
+        let platform = self.how.platform.as_deref().map(platform::docker);
         let order = Order {
             session: session.as_ref().map(|session| session.id.as_str()),
             build: &build,
@@ -66,15 +77,31 @@ impl Builder<'_> {
                 (PROJECT_LABEL, self.project.workflow.name.as_str()),
                 (ENVIRONMENT_LABEL, recipe.environment.as_str()),
             ]),
-            platform: None,
+            platform: platform.as_deref(),
             no_cache: self.how.no_cache,
-            registry_config: None,
+            registry_config: if buildkit { None } else { classic::registries(&text).await? },
         };
         let mut tell = |event: Event<'_>| (self.watch)(&recipe.environment, event);
-        let body = wire::streamed(Arc::clone(&files).tar(extra));
-        let built = request::build(self.daemon, &order, body, secrets, &mut tell).await;
+        let (body, sent) = counted(Arc::clone(&files).tar(extra));
+        let built = request::build(self.daemon, &order, (body, &sent), secrets, &mut tell).await;
         // Which file it was that could not be sent is known here only.
         built.map_err(|error| files.fault().unwrap_or_else(|| failure::unbuilt(self, recipe, &text, error)))
+    }
+
+    /// A base image of this machine alone is the one that was locked.
+    async fn check_base(&self, recipe: &Recipe) -> Result<(), CommandError> {
+        let RecipeKind::Described { base: NamedImage { name, locked }, .. } = &recipe.kind else { return Ok(()) };
+        if !locked.local {
+            return Ok(());
+        }
+        let id = self.inspect(name, Origin::Found).await?.and_then(|image| image.id);
+        if id.as_ref() == Some(&locked.digest) {
+            return Ok(());
+        }
+        let there = if id.is_some() { "another image has that name now" } else { "there is none of that name" };
+        Err(CommandError::missing(format!("the base image `{name}` is not here as it was locked"))
+            .cause(format!("it was of one machine alone, in no registry, and {there}"))
+            .hint("build or load it again, or take what there is: `mlctl lock --update`"))
     }
 
     /// What the build may ask for.
@@ -116,9 +143,18 @@ impl Builder<'_> {
     }
 }
 
+/// A body, and how many bytes of it have been sent.
+fn counted(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> (wire::Body, Arc<AtomicU64>) {
+    let sent = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&sent);
+    let counted = chunks.inspect_ok(move |chunk| {
+        count.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    });
+    (wire::streamed(counted), sent)
+}
+
 /// A name that no other build has.
 fn unique() -> String {
-    use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     format!("mlctl{:x}{:x}{:x}", now.as_nanos(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))

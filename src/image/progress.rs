@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Origin;
+
 /// What happens to the image of one environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
@@ -44,10 +46,7 @@ pub(crate) enum Event<'a> {
         text: &'a [u8],
     },
     /// The image is there.
-    Ready {
-        /// Whether nothing had to be built.
-        cached: bool,
-    },
+    Ready(Origin),
     /// Something that people should know, once.
     Warning(&'a str),
 }

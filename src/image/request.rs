@@ -1,6 +1,8 @@
 //! `POST /build`: sends the context, and follows what the daemon tells of the build to its end.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +18,9 @@ use super::progress::Event;
 use super::trace::{FailedStep, Trace};
 use super::wire::{self, Body, Failure};
 use crate::platform::docker::Daemon;
+
+/// How often it is told how much of the context has been sent.
+const TURN: Duration = Duration::from_millis(200);
 
 /// What to build, in the daemon's terms.
 #[derive(Debug, Default)]
@@ -102,7 +107,7 @@ struct Line {
 pub(super) async fn build(
     daemon: &Daemon,
     order: &Order<'_>,
-    context: Body,
+    (context, sent): (Body, &AtomicU64),
     secrets: BTreeMap<String, String>,
     tell: &mut (dyn FnMut(Event<'_>) + Send),
 ) -> Result<String, Unbuilt> {
@@ -114,11 +119,34 @@ pub(super) async fn build(
         request = request.header("X-Registry-Config", config);
     }
     let request = request.body(context).map_err(|error| Failure::Lost(error.to_string()))?;
-    let response = wire::send(daemon, request).await?;
+    let mut turn = tokio::time::interval(TURN);
+    let mut told = 0;
+    let mut tell_sent = |tell: &mut (dyn FnMut(Event<'_>) + Send)| {
+        let now = sent.load(Ordering::Relaxed);
+        if now != told {
+            told = now;
+            tell(Event::Sending(now));
+        }
+    };
+    let mut answer = std::pin::pin!(wire::send(daemon, request));
+    let response = loop {
+        tokio::select! {
+            response = &mut answer => break response?,
+            _ = turn.tick() => tell_sent(tell),
+        }
+    };
     let mut follower = Follower { trace: Trace::without(secrets), id: None, error: None };
     let mut frames = response.into_body().into_data_stream();
     let mut buffer = Vec::new();
-    while let Some(chunk) = frames.next().await {
+    loop {
+        let chunk = tokio::select! {
+            chunk = frames.next() => chunk,
+            _ = turn.tick() => {
+                tell_sent(tell);
+                continue;
+            }
+        };
+        let Some(chunk) = chunk else { break };
         buffer.extend_from_slice(&chunk.map_err(Failure::from)?);
         let mut rest = 0;
         while let Some(end) = buffer[rest..].iter().position(|byte| *byte == b'\n') {

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::style::{BUSY, ERROR, FAINT, GOOD, STRONG};
 use super::{Ui, clean, size, time};
-use crate::image::{End, Event};
+use crate::image::{End, Event, Origin};
 
 /// How often what grows is drawn anew.
 const TURN: Duration = Duration::from_millis(120);
@@ -65,7 +65,7 @@ impl<'a> BuildView<'a> {
     pub(crate) fn update(&self, environment: &str, event: Event<'_>) {
         let mut state = lock(&self.state);
         if !state.0.contains_key(environment) {
-            if event == (Event::Ready { cached: true }) {
+            if event == Event::Ready(Origin::Found) {
                 return;
             }
             state.0.insert(environment.to_owned(), Environment::new());
@@ -167,15 +167,15 @@ impl Environment {
                 Vec::new()
             }
             Event::Output { id, text } => self.output(&head, id, text),
-            Event::Ready { cached } => {
+            Event::Ready(origin) => {
                 self.over = true;
                 self.steps.clear();
                 let took = time::duration(millis(self.began));
                 let steps = super::count((self.done + self.cached) as u64, "step");
-                let how = match (cached, self.done + self.cached) {
-                    (true, _) => "is there".to_owned(),
-                    (false, 0) => format!("ready in {took}"),
-                    (false, _) => format!("built in {took}: {steps}, {} of them cached", self.cached),
+                let how = match origin {
+                    Origin::Found => "is there".to_owned(),
+                    Origin::Fetched => format!("pulled in {took}"),
+                    Origin::Built => format!("built in {took}: {steps}, {} of them cached", self.cached),
                 };
                 vec![Line::Note(format!("{head}  {GOOD}{how}{GOOD:#}"))]
             }

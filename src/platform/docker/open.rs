@@ -169,8 +169,8 @@ fn about(version: &SystemVersion, info: &SystemInfo, address: &Address) -> Resul
     let options = info.security_options.iter().flatten();
     Ok(About {
         platform: format!("linux-{arch}"),
-        // Podman's service speaks the API, but BuildKit's part.
-        buildkit: !podman,
+        // Podman's service speaks the API, but BuildKit's part. The variable is the docker command's own.
+        buildkit: !podman && std::env::var("DOCKER_BUILDKIT").as_deref() != Ok("0"),
         rootless: options.into_iter().any(|option| option.split(',').any(|part| part == "name=rootless")),
         capacity: Capacity {
             cpu_millis: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).map(|cpus| cpus.saturating_mul(1000)),
