@@ -3,8 +3,6 @@
 //! A described environment has a generated Dockerfile, others name theirs. The tag is the digest of all that decides
 //! what comes out ([`tag`]), so what is unchanged costs one look-up: no build, and no context is sent.
 
-#![allow(dead_code, reason = "runs do not build yet")]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,6 +39,7 @@ mod tag;
 mod trace;
 mod wire;
 
+pub(crate) use deliver::Delivered;
 pub(crate) use progress::{End, Event, Watch};
 
 use context::BuildContext;
@@ -56,14 +55,20 @@ pub(crate) const ENVIRONMENT_LABEL: &str = "dev.mlctl.environment";
 pub(crate) struct Image {
     /// What to run: a name with a tag or digest.
     pub(crate) reference: String,
-    /// `sha256:...`: what it is. What a registry has need not be here.
-    pub(crate) id: Option<String>,
+    /// `sha256:...`: what it is.
+    pub(crate) id: String,
     /// `sha256:...`: what a registry has it as.
     pub(crate) digest: Option<String>,
     /// How it came to be there.
     pub(crate) origin: Origin,
     /// How long that took.
     pub(crate) took: Duration,
+}
+
+impl Image {
+    fn since(self, began: Instant) -> Self {
+        Self { took: began.elapsed(), ..self }
+    }
 }
 
 /// How an image came to be there.
@@ -119,22 +124,18 @@ impl Builder<'_> {
     /// The image of each of these environments: found, fetched or built, several at a time. Interrupted, it leaves
     /// nothing half made.
     pub(crate) fn ensure(&self, names: &[&str]) -> Result<BTreeMap<String, Image>, CommandError> {
-        self.each(names, async |name| self.image(name).await)
+        self.each(names, async |name| self.image(name, Instant::now()).await)
     }
 
     /// Makes several images at a time.
-    fn each(
+    fn each<T>(
         &self,
         names: &[&str],
-        make: impl AsyncFn(&str) -> Result<Image, CommandError>,
-    ) -> Result<BTreeMap<String, Image>, CommandError> {
-        let one = async |name: &str| {
-            let began = Instant::now();
-            let image = make(name).await?;
-            Ok((name.to_owned(), Image { took: began.elapsed(), ..image }))
-        };
+        make: impl AsyncFn(&str) -> Result<T, CommandError>,
+    ) -> Result<BTreeMap<String, T>, CommandError> {
+        let one = async |name: &str| Ok((name.to_owned(), make(name).await?));
         let all = future::try_join_all(names.iter().map(|name| one(name)));
-        let made: Vec<(String, Image)> = interrupt::unless(self.daemon, all)??;
+        let made: Vec<(String, T)> = interrupt::unless(self.daemon, all)??;
         Ok(made.into_iter().collect())
     }
 
@@ -182,15 +183,15 @@ impl Builder<'_> {
         self.how.platform.as_deref().unwrap_or_else(|| self.daemon.platform())
     }
 
-    async fn image(&self, name: &str) -> Result<Image, CommandError> {
+    async fn image(&self, name: &str, began: Instant) -> Result<Image, CommandError> {
         let environment = self.project.workflow.environments.get(name);
         if environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Image(_)))
             && let RealisationKind::Image(image) =
                 realisation(name, (self.project, self.context, self.lock), self.platform())?.kind
         {
-            return self.fetched(name, &image).await;
+            return self.fetched(name, &image).await.map(|image| image.since(began));
         }
-        self.built(name, &self.want(name)?).await
+        self.built(name, &self.want(name)?).await.map(|image| image.since(began))
     }
 
     /// What the environment's image is known by.
@@ -221,13 +222,7 @@ impl Builder<'_> {
         let id = self.make(wanted).await?;
         known::remember(self.store, &wanted.tag, &id);
         tell(Event::Ready(Origin::Built));
-        Ok(Image {
-            reference: wanted.reference.clone(),
-            id: Some(id),
-            digest: None,
-            origin: Origin::Built,
-            took: Duration::ZERO,
-        })
+        Ok(Image { reference: wanted.reference.clone(), id, digest: None, origin: Origin::Built, took: Duration::ZERO })
     }
 
     /// The image with this content tag, if the daemon has it and it will do.
@@ -239,7 +234,7 @@ impl Builder<'_> {
             known::forget(self.store, &wanted.tag);
             return Ok(None);
         };
-        known::remember(self.store, &wanted.tag, image.id.as_deref().unwrap_or_default());
+        known::remember(self.store, &wanted.tag, &image.id);
         Ok(Some(image))
     }
 
@@ -249,7 +244,13 @@ impl Builder<'_> {
             Ok(found) => {
                 let digests = found.repo_digests.unwrap_or_default();
                 let digest = digests.first().and_then(|name| name.split_once('@')).map(|(_, digest)| digest.to_owned());
-                Ok(Some(Image { reference: reference.to_owned(), id: found.id, digest, origin, took: Duration::ZERO }))
+                Ok(Some(Image {
+                    reference: reference.to_owned(),
+                    id: found.id.unwrap_or_default(),
+                    digest,
+                    origin,
+                    took: Duration::ZERO,
+                }))
             }
             Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
             Err(error) => Err(docker::failure(&format!("cannot look for the image `{reference}`"), error)),

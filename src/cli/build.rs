@@ -1,5 +1,6 @@
 //! `mlctl build`
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::complete;
 use crate::environment::Target;
 use crate::error::CommandError;
-use crate::image::{Builder, How, Image, Origin, platform};
+use crate::image::{Builder, Delivered, How, Origin, platform};
 use crate::lock::{self, Mode, Wanted};
 use crate::platform::docker::Daemon;
 use crate::session::{Project, Session, open_store};
@@ -76,9 +77,13 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
         how: How { no_cache: args.no_cache, platform },
         watch: &|environment, event| view.update(environment, event),
     };
-    let images = if args.push { builder.publish(&names)? } else { builder.ensure(&names)? };
+    let images: BTreeMap<String, Delivered> = if args.push {
+        builder.publish(&names)?
+    } else {
+        builder.ensure(&names)?.into_iter().map(|(name, image)| (name, image.into())).collect()
+    };
     drop(view);
-    let images: Vec<(&str, &Image)> = names.iter().filter_map(|name| Some((*name, images.get(*name)?))).collect();
+    let images: Vec<(&str, &Delivered)> = names.iter().filter_map(|name| Some((*name, images.get(*name)?))).collect();
     if session.ui.is_json() {
         session.ui.json(&images.iter().map(|(name, image)| report(name, image)).collect::<Vec<_>>())?;
     } else {
@@ -108,7 +113,7 @@ const fn how(origin: Origin) -> &'static str {
     }
 }
 
-fn text(images: &[(&str, &Image)]) -> String {
+fn text(images: &[(&str, &Delivered)]) -> String {
     let mut table = Table::new(&["environment", "", "image"]);
     for (name, image) in images {
         table.row([(*name).to_owned(), how(image.origin).to_owned(), image.reference.clone()]);
@@ -116,7 +121,7 @@ fn text(images: &[(&str, &Image)]) -> String {
     table.render()
 }
 
-fn report(name: &str, image: &Image) -> Value {
+fn report(name: &str, image: &Delivered) -> Value {
     json!({
         "name": name,
         "reference": image.reference,

@@ -1,7 +1,7 @@
 //! Images and the context's registry: what one of a team has built, the others pull; and what is asked for is pushed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::query_parameters::TagImageOptionsBuilder;
 use mlctl_core::workflow::EnvironmentKind;
@@ -11,17 +11,40 @@ use super::{Builder, Image, Origin, Wanted, known, registry};
 use crate::error::CommandError;
 use crate::platform::docker;
 
+/// An image that is where it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Delivered {
+    /// What it is known by there.
+    pub(crate) reference: String,
+    /// `sha256:...`: what it is, where the daemon has it too.
+    pub(crate) id: Option<String>,
+    /// `sha256:...`: what the registry has it as.
+    pub(crate) digest: Option<String>,
+    /// How it came to be there.
+    pub(crate) origin: Origin,
+    /// How long that took.
+    pub(crate) took: Duration,
+}
+
+impl From<Image> for Delivered {
+    fn from(image: Image) -> Self {
+        let Image { reference, id, digest, origin, took } = image;
+        Self { reference, id: Some(id), digest, origin, took }
+    }
+}
+
 impl Builder<'_> {
     /// The images of these environments in the context's registry: what is there already is not built, the rest is
     /// built and pushed, several at a time.
-    pub(crate) fn publish(&self, names: &[&str]) -> Result<BTreeMap<String, Image>, CommandError> {
+    pub(crate) fn publish(&self, names: &[&str]) -> Result<BTreeMap<String, Delivered>, CommandError> {
         self.each(names, async |name| self.published(name).await)
     }
 
-    async fn published(&self, name: &str) -> Result<Image, CommandError> {
+    async fn published(&self, name: &str) -> Result<Delivered, CommandError> {
+        let began = Instant::now();
         let environment = self.project.workflow.environments.get(name);
         if environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Image(_))) {
-            return self.image(name).await;
+            return self.image(name, began).await.map(Delivered::from);
         }
         let wanted = self.want(name)?;
         let Some(remote) = self.remote(&wanted) else {
@@ -34,19 +57,15 @@ impl Builder<'_> {
             && let Some(digest) = registry::look_up(self.daemon, &remote).await?
         {
             tell(Event::Ready(Origin::Found));
-            let id = self.inspect(&wanted.reference, Origin::Found).await?.and_then(|image| image.id);
-            return Ok(Image {
-                reference: remote,
-                id,
-                digest: Some(digest),
-                origin: Origin::Found,
-                took: Duration::ZERO,
-            });
+            let id = self.inspect(&wanted.reference, Origin::Found).await?.map(|image| image.id);
+            let digest = Some(digest);
+            return Ok(Delivered { reference: remote, id, digest, origin: Origin::Found, took: began.elapsed() });
         }
         let built = self.built(name, &wanted).await?;
         self.name(&wanted.reference, &remote).await?;
         let digest = registry::push(self.daemon, &remote, &|text| tell(Event::Pushing(text))).await?;
-        Ok(Image { reference: remote, digest: Some(digest), ..built })
+        let digest = Some(digest);
+        Ok(Delivered { reference: remote, id: Some(built.id), digest, origin: built.origin, took: began.elapsed() })
     }
 
     /// What the registry knows a built image by.
@@ -71,8 +90,8 @@ impl Builder<'_> {
         registry::pull(self.daemon, &remote, None, &|text| tell(Event::Pulling(text))).await?;
         self.name(&remote, &wanted.reference).await?;
         let image = self.inspect(&wanted.reference, Origin::Fetched).await?;
-        if let Some(id) = image.as_ref().and_then(|image| image.id.as_deref()) {
-            known::remember(self.store, &wanted.tag, id);
+        if let Some(image) = &image {
+            known::remember(self.store, &wanted.tag, &image.id);
         }
         Ok(image)
     }

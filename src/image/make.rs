@@ -94,7 +94,7 @@ impl Builder<'_> {
         if !locked.local {
             return Ok(());
         }
-        let id = self.inspect(name, Origin::Found).await?.and_then(|image| image.id);
+        let id = self.inspect(name, Origin::Found).await?.map(|image| image.id);
         if id.as_ref() == Some(&locked.digest) {
             return Ok(());
         }
