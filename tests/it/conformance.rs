@@ -22,6 +22,13 @@ fn process() {
     on("process");
 }
 
+#[test]
+fn docker() {
+    if crate::docker::docker() {
+        on("docker");
+    }
+}
+
 /// Runs every case on an engine and reports all that fail.
 fn on(engine: &str) {
     let cases = cases();
