@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use crate::support::{Start, skip};
 
 mod leftovers;
+mod steps;
 
 /// Whether there is an engine to test with.
 pub(crate) fn docker() -> bool {
