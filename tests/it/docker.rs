@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use crate::support::{Start, skip};
 
 mod leftovers;
+mod realisations;
 mod steps;
 
 /// Whether there is an engine to test with.
