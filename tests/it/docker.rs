@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use crate::support::{Start, skip};
 
+mod connect;
+mod credentials;
 mod leftovers;
 mod realisations;
 mod steps;
