@@ -9,6 +9,8 @@ use crate::support::{Start, skip};
 
 mod connect;
 mod credentials;
+mod images;
+mod keys;
 mod leftovers;
 mod realisations;
 mod steps;
