@@ -19,7 +19,6 @@ use crate::error::CommandError;
 use crate::image::Builder;
 use crate::lock::{self, Lock, Mode, Wanted};
 use crate::prepare::{self, Asked, Files, Trees};
-use crate::record::UsedEnvironment;
 use crate::session::{self, Project, Session};
 
 /// What is stored here.
@@ -52,19 +51,9 @@ impl Known for Stored<'_> {
     }
 }
 
-/// What a run would do now, and with what.
-pub(crate) struct Looked {
-    /// What it would do.
-    pub(crate) forecast: Forecast,
-    /// The sources that it would use.
-    pub(crate) trees: Trees,
-    /// What its environments are, as far as that is known.
-    pub(crate) environments: Vec<UsedEnvironment>,
-}
-
-/// What a run would do now. Writes nothing but caches, reaches no network: an environment
+/// What a run would do now, and the sources it would use. Writes nothing but caches, reaches no network: an environment
 /// that is not locked yet has no realisation, and its steps no key. `locked` makes that an error.
-pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Looked, CommandError> {
+pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<(Forecast, Trees), CommandError> {
     let project = session.project()?;
     session.ui.warnings(&project.source, &project.warnings);
     let context = session.context(&project)?;
@@ -101,9 +90,7 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Looke
     let known = Locked { lock: &lock, target: &target, built: &built };
     let realisations = environment::realisations(&project.workflow, &project.source, &known, names)?;
     let facts = prepare::facts((&project, &context, &plan), &target, &trees, &realisations, inputs, &lock)?;
-    let forecast = forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs, keeps: false });
-    let environments = realisations.values().map(|realisation| realisation.used(None)).collect();
-    Ok(Looked { forecast, trees, environments })
+    Ok((forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs, keeps: false }), trees))
 }
 
 /// The environments in which something would run now: only these must be ready. `None`: steps without one would.

@@ -24,7 +24,6 @@ pub(crate) mod context;
 mod deliver;
 mod dockerfile;
 mod failure;
-pub(crate) mod gc;
 mod generated;
 mod ignore;
 mod interrupt;

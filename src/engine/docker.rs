@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, CWD, linkat};
 use tokio::task::JoinHandle;
 
 use crate::error::CommandError;
+use crate::image::platform;
 use crate::platform::docker::Daemon;
 
 mod accounts;
@@ -71,7 +72,12 @@ impl<'a> Containers<'a> {
             Err(error) => return failed(&error),
         };
         let body = body::body(&launch, &image, &self.program, &self.store, &self.user(), gpus);
-        self.daemon.block_on(container::run(self, &mut launch, body, started))
+        let mut ended = self.daemon.block_on(container::run(self, &mut launch, body, started));
+        if let (Err(StepFailure::NotStarted { reason }), Some(foreign)) = (&mut ended.result, &image.foreign) {
+            let own = platform::docker(self.daemon.platform());
+            *reason += &format!("; its image is for {foreign}, and the daemon's containers run on {own}");
+        }
+        ended
     }
 
     /// Waits until no container of this run is left.
@@ -99,7 +105,7 @@ impl<'a> Containers<'a> {
         if let Some(image) = images.get(&name) {
             return Ok(image.clone());
         }
-        let found = self.daemon.block_on(Image::look(self.daemon.client(), &name, &self.store, self.user()))?;
+        let found = self.daemon.block_on(Image::look(&self.daemon, &name, &self.store, self.user()))?;
         Ok(images.entry(name).or_insert(Arc::new(found)).clone())
     }
 
@@ -114,20 +120,6 @@ impl<'a> Containers<'a> {
         removals.retain(|removal| !removal.is_finished());
         removals.push(removal);
     }
-}
-
-/// Whether this program is one that containers of `daemon` can start.
-pub(crate) fn can_run(daemon: &Daemon) -> Result<(), CommandError> {
-    let own = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
-    if daemon.platform() == own {
-        return Ok(());
-    }
-    Err(CommandError::usage(format!("this mlctl cannot run steps in containers of the Docker daemon at {daemon}"))
-        .cause(format!(
-            "it is a program for {own}, the containers are {}, and it has to start there",
-            daemon.platform()
-        ))
-        .hint(format!("run the mlctl for {} there, or use `--context local`", daemon.platform())))
 }
 
 /// Puts this program at `path`: a link where possible, so that what is built or installed meanwhile is not mixed in.

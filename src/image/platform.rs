@@ -15,7 +15,7 @@ const PROCESSORS: [(&str, &str); 8] = [
 ];
 
 /// `linux-aarch64` as Docker has it; what neither knows stays as it is.
-pub(super) fn docker(platform: &str) -> String {
+pub(crate) fn docker(platform: &str) -> String {
     let (system, processor) = platform.split_once('-').unwrap_or(("linux", platform));
     let known = PROCESSORS.iter().find(|(_, ours)| *ours == processor);
     format!("{system}/{}", known.map_or(processor, |(docker, _)| docker))

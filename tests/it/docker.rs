@@ -7,13 +7,9 @@ use std::sync::OnceLock;
 
 use crate::support::{Start, skip};
 
-mod connect;
-mod credentials;
-mod images;
-mod keys;
+mod faults;
 mod leftovers;
-mod realisations;
-mod steps;
+mod own;
 
 /// Whether there is an engine to test with.
 pub(crate) fn docker() -> bool {

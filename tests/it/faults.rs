@@ -14,18 +14,15 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::{Ended, Project, Running, Start, mlctl, skip};
-
-/// Nothing here takes as long, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{Ended, LIMIT, Project, Running, Start, mlctl, skip};
 
 /// A run that goes on beside the test.
 fn start(project: &Project, arguments: &[&str]) -> Running {
     project.command(mlctl()).args(arguments).start()
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -33,7 +30,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Waits until the log of an instance says something.
-fn until_printed(project: &Project, instance: &str, text: &str) {
+pub(crate) fn until_printed(project: &Project, instance: &str, text: &str) {
     let runs = project.root().join(".mlctl/runs");
     let name = format!("{instance}.1.log");
     let logs = || fs::read_dir(&runs).into_iter().flatten().flatten().map(|run| run.path().join("logs").join(&name));
@@ -60,7 +57,7 @@ fn until_quiet(project: &Project) {
 }
 
 /// Of the latest run: how it ended, and each instance with its status.
-fn statuses(project: &Project, run: &str) -> (String, Vec<(String, String)>) {
+pub(crate) fn statuses(project: &Project, run: &str) -> (String, Vec<(String, String)>) {
     let status = project.json(&["status", run]);
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     let instances = status["instances"].as_array().unwrap().iter();
@@ -74,7 +71,7 @@ fn output(project: &Project, name: &str) -> String {
 
 /// That it ended so, and that stderr says all of this.
 #[track_caller]
-fn says(ended: &Ended, code: i32, texts: &[&str]) {
+pub(crate) fn says(ended: &Ended, code: i32, texts: &[&str]) {
     let missing: Vec<&&str> = texts.iter().filter(|text| !ended.stderr.contains(**text)).collect();
     let (stdout, stderr) = (head(&ended.stdout), head(&ended.stderr));
     assert!(
@@ -89,16 +86,16 @@ fn head(text: &str) -> String {
     text.chars().take(4000).collect()
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// A small file system of its own, for as long as this lives.
-struct Tmpfs(PathBuf);
+pub(crate) struct Tmpfs(PathBuf);
 
 impl Tmpfs {
     /// `None` where that is not allowed.
-    fn mount(path: &Path, size: &str) -> Option<Self> {
+    pub(crate) fn mount(path: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let options = format!("size={size},mode=700");
         let mut mount = std::process::Command::new("mount");

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 mod process;
 
-pub(crate) use process::{Running, Start, wait};
+pub(crate) use process::{LIMIT, Running, Start, wait};
 
 /// The binary under test.
 pub(crate) fn mlctl() -> &'static Path {
