@@ -17,6 +17,7 @@ use mlctl_exec::Realised;
 use crate::error::CommandError;
 use crate::lock::requirements::Described;
 use crate::lock::{self, Lock, LockedEnvironment, LockedImage};
+use crate::record::UsedEnvironment;
 
 mod gc;
 mod maker;
@@ -98,6 +99,18 @@ pub(crate) struct Realisation {
     pub(crate) digest: Digest,
     /// What it is made from.
     pub(crate) kind: RealisationKind,
+}
+
+impl Realisation {
+    /// For the record: what it is, and the id of the image that containers were made from.
+    pub(crate) fn used(&self, id: Option<String>) -> UsedEnvironment {
+        let image = match &self.kind {
+            RealisationKind::Described { .. } => None,
+            RealisationKind::Image(image) => Some(image.locked.digest.clone()),
+            RealisationKind::Build(id) => Some(id.clone()),
+        };
+        UsedEnvironment { name: Some(self.name.clone()), realisation: self.digest, image, id }
+    }
 }
 
 /// What a realisation is made from.

@@ -19,6 +19,7 @@ use crate::error::CommandError;
 use crate::image::Builder;
 use crate::lock::{self, Lock, Mode, Wanted};
 use crate::prepare::{self, Asked, Files, Trees};
+use crate::record::UsedEnvironment;
 use crate::session::{self, Project, Session};
 
 /// What is stored here.
@@ -51,9 +52,19 @@ impl Known for Stored<'_> {
     }
 }
 
-/// What a run would do now, and the sources it would use. Writes nothing but caches, reaches no network: an environment
+/// What a run would do now, and with what.
+pub(crate) struct Looked {
+    /// What it would do.
+    pub(crate) forecast: Forecast,
+    /// The sources that it would use.
+    pub(crate) trees: Trees,
+    /// What its environments are, as far as that is known.
+    pub(crate) environments: Vec<UsedEnvironment>,
+}
+
+/// What a run would do now. Writes nothing but caches, reaches no network: an environment
 /// that is not locked yet has no realisation, and its steps no key. `locked` makes that an error.
-pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<(Forecast, Trees), CommandError> {
+pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Looked, CommandError> {
     let project = session.project()?;
     session.ui.warnings(&project.source, &project.warnings);
     let context = session.context(&project)?;
@@ -90,7 +101,9 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<(Fore
     let known = Locked { lock: &lock, target: &target, built: &built };
     let realisations = environment::realisations(&project.workflow, &project.source, &known, names)?;
     let facts = prepare::facts((&project, &context, &plan), &target, &trees, &realisations, inputs, &lock)?;
-    Ok((forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs, keeps: false }), trees))
+    let forecast = forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs, keeps: false });
+    let environments = realisations.values().map(|realisation| realisation.used(None)).collect();
+    Ok(Looked { forecast, trees, environments })
 }
 
 /// The environments in which something would run now: only these must be ready. `None`: steps without one would.

@@ -24,6 +24,7 @@ pub(crate) mod context;
 mod deliver;
 mod dockerfile;
 mod failure;
+pub(crate) mod gc;
 mod generated;
 mod ignore;
 mod interrupt;

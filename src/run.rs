@@ -14,7 +14,7 @@ use mlctl_exec::store::{Lease, Store};
 use mlctl_exec::{Cancel, Executor, Warden};
 
 use crate::engine::Engine;
-use crate::engine::docker::{Containers, leftovers};
+use crate::engine::docker::{self, Containers, leftovers};
 use crate::engine::local::{self, Launcher, LocalRun, Surroundings};
 use crate::error::CommandError;
 use crate::lock::Mode;
@@ -71,6 +71,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let plan = prepare::plan(&project, &context, asked)?;
     prepare::warn_of_idle_force(&session.ui, &plan);
     let engine = Engine::connect(&context)?;
+    engine.daemon().map_or(Ok(()), |daemon| docker::can_run(daemon))?;
     prepare::check_capabilities(&project, (&context, &engine), &plan)?;
     let dirty = git::Dirty::ask(&project.root);
     let making = Making {

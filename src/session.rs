@@ -115,14 +115,17 @@ impl Session {
         let mut layers = Layers::built_in();
         if let Some(path) = user_config().filter(|path| path.is_file()) {
             let source = read(&path)?;
-            layers.add(&Origin::User(source.name.clone()), contexts_of(&source, Level::User)?);
+            let contexts = in_directory(contexts_of(&source, Level::User)?, path.parent());
+            layers.add(&Origin::User(source.name.clone()), contexts);
         }
-        layers.add(&Origin::Project(project.source.name.clone()), project.workflow.contexts.clone());
+        let contexts = in_directory(project.workflow.contexts.clone(), Some(&project.root));
+        layers.add(&Origin::Project(project.source.name.clone()), contexts);
         let local = project.root.join(LOCAL);
         if local.is_file() {
             let source = read(&local)?;
             let contexts = contexts_of(&source, Level::Local)?;
             check_steps(&contexts, &project.workflow, &source.name)?;
+            let contexts = in_directory(contexts, Some(&project.root));
             layers.add(&Origin::Local(source.name.clone()), contexts);
         }
         Ok(layers)
@@ -229,6 +232,15 @@ fn variable(name: &str) -> Option<String> {
 
 fn contexts_of(source: &Source, level: Level) -> Result<IndexMap<String, ContextLayer>, CommandError> {
     spec::parse_contexts(source, level).map_err(|diags| CommandError::diags(source.clone(), diags))
+}
+
+/// Paths in contexts are relative to the file that they stand in, and may begin with `~/`.
+fn in_directory(mut contexts: IndexMap<String, ContextLayer>, dir: Option<&Path>) -> IndexMap<String, ContextLayer> {
+    for ca in contexts.values_mut().filter_map(|layer| layer.ca.as_mut()) {
+        let path = dir.unwrap_or(Path::new("")).join(expand_home(ca));
+        *ca = path.to_string_lossy().into_owned();
+    }
+    contexts
 }
 
 /// The project's own files name steps that there are. (The user's file is for every project.)

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::engine::docker::leftovers;
 use crate::environment::{self, Collected};
 use crate::error::CommandError;
+use crate::image;
 use crate::platform::docker::Daemon;
 use crate::record::{Run, Runs};
 use crate::session::{Session, open_store};
@@ -46,18 +47,18 @@ pub(super) fn gc(session: &Session, args: &GcArgs) -> Result<ExitCode, CommandEr
         }
     }
     let store = open_store()?;
-    // First, so that nothing writes into what goes next.
-    let containers = remove_containers(session, &store, args.dry_run);
-    let report = mlctl_exec::gc::gc(&store, &keep, SystemTime::now(), args.dry_run)
-        .map_err(|error| CommandError::missing("cannot clean the store").because(&error))?;
     // What was used today may be about to be used again.
     let unused_for = keep.unused_for.max(DAY);
+    // First, so that nothing writes into what goes next.
+    let docker = clean_docker(session, &store, unused_for, args.dry_run);
+    let report = mlctl_exec::gc::gc(&store, &keep, SystemTime::now(), args.dry_run)
+        .map_err(|error| CommandError::missing("cannot clean the store").because(&error))?;
     let environments = environment::collect(store.root(), unused_for, args.dry_run)
         .map_err(|error| CommandError::missing("cannot remove unused environments").because(&error))?;
     if !args.dry_run {
         remove_runs(&old, runs.as_ref())?;
     }
-    tell(session, args, old.len(), &report, environments, containers)?;
+    tell(session, args, old.len(), &report, environments, &docker)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -83,18 +84,28 @@ fn remove_runs(old: &[Run], runs: Option<&Runs>) -> Result<(), CommandError> {
         .map_err(|error| CommandError::missing("cannot clean the project's records").because(&error))
 }
 
-/// Removes what killed runs left in the Docker daemon, if there is one; how many containers.
-fn remove_containers(session: &Session, store: &Store, dry_run: bool) -> u64 {
-    let found = Daemon::connect().and_then(|daemon| {
+/// What was taken from the Docker daemon, or would be.
+#[derive(Debug, Default)]
+struct FromDocker {
+    /// Containers that killed runs left.
+    containers: u64,
+    /// Images that nobody used.
+    images: u64,
+}
+
+/// Cleans the Docker daemon, if there is one.
+fn clean_docker(session: &Session, store: &Store, unused_for: Duration, dry_run: bool) -> FromDocker {
+    let cleaned = Daemon::connect().and_then(|daemon| {
         let left = leftovers::find(&daemon, store)?;
         if !dry_run {
             leftovers::remove(&daemon, &left);
         }
-        Ok(left.len() as u64)
+        let images = image::gc::collect(&daemon, store.root(), unused_for, dry_run)?;
+        Ok(FromDocker { containers: left.len() as u64, images })
     });
-    found.unwrap_or_else(|error| {
+    cleaned.unwrap_or_else(|error| {
         session.ui.detail(&format!("Docker is left alone: {error}"));
-        0
+        FromDocker::default()
     })
 }
 
@@ -104,7 +115,7 @@ fn tell(
     runs: usize,
     report: &GcReport,
     environments: Collected,
-    containers: u64,
+    docker: &FromDocker,
 ) -> Result<(), CommandError> {
     if session.ui.is_json() {
         return session.ui.json(&json!({
@@ -113,15 +124,18 @@ fn tell(
             "objects": report.objects,
             "entries": report.entries,
             "environments": environments.environments,
-            "containers": containers,
+            "containers": docker.containers,
+            "images": docker.images,
             "bytes": report.bytes + environments.bytes,
             "kept_objects": report.kept_objects,
             "kept_entries": report.kept_entries,
         }));
     }
-    let containers = if containers == 0 { String::new() } else { format!("; {}", count(containers, "container")) };
+    let parts = [(docker.containers, "container"), (docker.images, "image")].into_iter().filter(|(many, _)| *many > 0);
+    let parts: Vec<String> = parts.map(|(many, what)| count(many, what)).collect();
+    let of_docker = if parts.is_empty() { String::new() } else { format!("; {} of Docker", parts.join(" and ")) };
     session.ui.result(&format!(
-        "{} {}, {}, {} and {} of the store: {}{containers}\n",
+        "{} {}, {}, {} and {} of the store: {}{of_docker}\n",
         if args.dry_run { "would remove" } else { "removed" },
         count(runs as u64, "run"),
         count(report.entries, "result"),

@@ -32,15 +32,15 @@ pub(crate) struct PlanArgs {
 /// Shows what a run would do now. Executes nothing, writes nothing but caches, reaches no network.
 pub(super) fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode, CommandError> {
     let locked = args.request.locked;
-    let (forecast, trees) = forecast::of(session, &asked(args.request)?, locked)?;
-    let past = Past::new(session, trees.values().map(|tree| (tree.digest, &tree.manifest)));
+    let looked = forecast::of(session, &asked(args.request)?, locked)?;
+    let (forecast, past) = (&looked.forecast, Past::new(session, &looked));
     match session.ui.format {
-        Format::Json => session.ui.json(&report(&forecast, past))?,
+        Format::Json => session.ui.json(&report(forecast, past))?,
         Format::Name => {
             let ids = forecast.iter().filter(|(_, outlook)| runs(outlook)).map(|(instance, _)| instance.id() + "\n");
             session.ui.result(&ids.collect::<String>())?;
         }
-        Format::Text => session.ui.result(&text(&forecast, past, session.ui.verbosity == Verbosity::Verbose))?,
+        Format::Text => session.ui.result(&text(forecast, past, session.ui.verbosity == Verbosity::Verbose))?,
     }
     Ok(ExitCode::SUCCESS)
 }

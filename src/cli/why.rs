@@ -149,8 +149,7 @@ fn ran(runs: &Runs, run: &Run, id: &str, instance: &InstanceState) -> Explanatio
         explanation.why = format!("something that it depends on changed since run {}", other.id());
         return explanation;
     }
-    let before = Side { components: &was, params: &other.meta.params };
-    let now = Side { components: &is, params: &run.meta.params };
+    let (before, now) = (Side::of(&was, &other.meta), Side::of(&is, &run.meta));
     let manifest = |digest: &Digest| store.as_ref()?.manifest(digest).ok();
     explanation.changes = changes::between(&before, &now, &manifest);
     let what = if explanation.changes.len() == 1 { "this" } else { "these" };

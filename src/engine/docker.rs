@@ -122,6 +122,20 @@ impl<'a> Containers<'a> {
     }
 }
 
+/// Whether this program is one that containers of `daemon` can start.
+pub(crate) fn can_run(daemon: &Daemon) -> Result<(), CommandError> {
+    let own = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
+    if daemon.platform() == own {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!("this mlctl cannot run steps in containers of the Docker daemon at {daemon}"))
+        .cause(format!(
+            "it is a program for {own}, the containers are {}, and it has to start there",
+            daemon.platform()
+        ))
+        .hint(format!("run the mlctl for {} there, or use `--context local`", daemon.platform())))
+}
+
 /// Puts this program at `path`: a link where possible, so that what is built or installed meanwhile is not mixed in.
 fn give_program(path: &Path) -> io::Result<()> {
     const THIS: &str = "/proc/self/exe";

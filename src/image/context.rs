@@ -26,6 +26,12 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use super::ignore::Rules;
 use crate::error::CommandError;
 
+/// The Dockerfile in the archive, where it is not in the context.
+const DOCKERFILE: &str = ".mlctl.Dockerfile";
+
+/// The ignore file of a directory.
+const IGNORE: &str = ".dockerignore";
+
 /// What is sent to build an image.
 #[derive(Debug)]
 pub(crate) struct BuildContext {
@@ -35,6 +41,8 @@ pub(crate) struct BuildContext {
     /// Sorted by path, directories before what is in them.
     entries: Vec<Entry>,
     digest: Digest,
+    /// Where the Dockerfile is in it, if it is.
+    dockerfile: Option<String>,
     /// Why it could not be sent.
     fault: Mutex<Option<CommandError>>,
 }
@@ -76,7 +84,35 @@ impl BuildContext {
         // Without, the next time takes longer.
         let _ = stamps.save(has);
         let digest = digest(&entries);
-        Ok(Self { root, ignore, entries, digest, fault: Mutex::default() })
+        let mut context = Self { root, ignore, entries, digest, dockerfile: None, fault: Mutex::default() };
+        context.dockerfile = context.place_of(dockerfile);
+        Ok(context)
+    }
+
+    /// Where a file is in the context, if it is.
+    fn place_of(&self, file: &Path) -> Option<String> {
+        let path = fs::canonicalize(file).ok()?;
+        let place = path.strip_prefix(&self.root).ok()?.to_str()?;
+        self.has_file(place).then(|| place.to_owned())
+    }
+
+    fn has_file(&self, place: &str) -> bool {
+        let found = self.entries.binary_search_by(|entry| (*entry.path).cmp(place.as_bytes()));
+        found.is_ok_and(|index| matches!(self.entries[index].node, Node::File { .. }))
+    }
+
+    /// Where in the archive the builder finds the Dockerfile, and the files that have to be sent for that. One outside of
+    /// the context, or excluded, goes along under another name: the classic builder takes it out again before anything is
+    /// copied, if an ignore file says so. `text` is that of the Dockerfile.
+    pub(crate) fn dockerfile(&self, text: &str, is_classic: bool) -> (String, Vec<(String, Vec<u8>)>) {
+        if let Some(place) = &self.dockerfile {
+            return (place.clone(), Vec::new());
+        }
+        let mut extra = vec![(DOCKERFILE.to_owned(), text.as_bytes().to_vec())];
+        if is_classic && !self.has_file(IGNORE) {
+            extra.push((IGNORE.to_owned(), format!("{IGNORE}\n{DOCKERFILE}\n").into_bytes()));
+        }
+        (DOCKERFILE.to_owned(), extra)
     }
 
     /// Over names, kinds, executable bits, targets of links and contents.
@@ -93,8 +129,8 @@ impl BuildContext {
 /// The ignore file that holds, by its name, and its rules.
 fn rules(root: &Path, dockerfile: &Path) -> Result<(String, Rules), CommandError> {
     let mut own = dockerfile.as_os_str().to_owned();
-    own.push(".dockerignore");
-    for path in [PathBuf::from(own), root.join(".dockerignore")] {
+    own.push(IGNORE);
+    for path in [PathBuf::from(own), root.join(IGNORE)] {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match fs::read(&path) {
             Ok(bytes) => return Ok((name, Rules::parse(&path.display().to_string(), &bytes)?)),
@@ -102,7 +138,7 @@ fn rules(root: &Path, dockerfile: &Path) -> Result<(String, Rules), CommandError
             Err(e) => return Err(CommandError::missing(format!("cannot read {}", path.display())).because(&e)),
         }
     }
-    Ok((".dockerignore".to_owned(), Rules::default()))
+    Ok((IGNORE.to_owned(), Rules::default()))
 }
 
 /// What is needed to look at a path.

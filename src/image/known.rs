@@ -1,9 +1,10 @@
 //! What this machine remembers of images: so that plans need no daemon, and two that want the same image build it once.
 
+use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mlctl_core::digest::Digest;
 
@@ -13,10 +14,32 @@ const DIRECTORY: &str = "images";
 /// How often it is tried to become the one who builds.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// The id of the image with this content tag, as it was when a build or a look-up last saw it.
+/// Between two times that a use is noted down.
+const NOTED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The id of the image with this content tag, as it was when a build or a look-up last saw it. That is a use: gc leaves
+/// alone what was used of late.
 pub(crate) fn id(store: &Path, tag: &str) -> Option<String> {
-    let id = fs::read_to_string(store.join(DIRECTORY).join(tag)).ok()?;
-    id.starts_with("sha256:").then_some(id)
+    let path = store.join(DIRECTORY).join(tag);
+    let (id, age) = read(&path)?;
+    if age > NOTED {
+        // Where it cannot be noted down, the image may have to be built again.
+        let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    }
+    Some(id)
+}
+
+/// Every tag that is known, with its image's id and the time since it was used.
+pub(super) fn all(store: &Path) -> HashMap<String, (String, Duration)> {
+    let entries = fs::read_dir(store.join(DIRECTORY)).into_iter().flatten().flatten();
+    let known = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, read(&entry.path())?)));
+    known.collect()
+}
+
+fn read(path: &Path) -> Option<(String, Duration)> {
+    let id = fs::read_to_string(path).ok()?;
+    let used = fs::metadata(path).ok()?.modified().ok()?;
+    id.starts_with("sha256:").then(|| (id, used.elapsed().unwrap_or_default()))
 }
 
 /// Remembers the id of a tag. What cannot be remembered is looked up again.
@@ -75,6 +98,11 @@ mod tests {
         remember(store.path(), "a", "sha256:1");
         remember(store.path(), "a", "sha256:2");
         assert_eq!(id(store.path(), "a").as_deref(), Some("sha256:2"));
+        let file = || File::options().append(true).open(store.path().join("images/a")).unwrap();
+        file().set_modified(SystemTime::now() - NOTED * 2).unwrap();
+        assert!(all(store.path())["a"].1 > NOTED);
+        assert_eq!(id(store.path(), "a").as_deref(), Some("sha256:2"));
+        assert!(all(store.path())["a"].1 < NOTED, "a look-up is a use");
         forget(store.path(), "a");
         assert_eq!(id(store.path(), "a"), None);
     }

@@ -21,8 +21,6 @@ use crate::config::secret;
 use crate::environment::NamedImage;
 use crate::error::CommandError;
 
-/// The Dockerfile in a context that does not have it in its place.
-const DOCKERFILE: &str = ".mlctl.Dockerfile";
 /// The context in the temporary directory of a generated Dockerfile.
 const STAGED: &str = "context";
 
@@ -40,19 +38,17 @@ impl Builder<'_> {
         let text = recipe.text(manner);
         let staged;
         let (files, extra, dockerfile) = match (&recipe.kind, &wanted.files) {
-            (RecipeKind::File(file), Some(files)) => {
-                let (extra, name) = match file.path.strip_prefix(&file.dir) {
-                    Ok(inside) => (Vec::new(), inside.to_string_lossy().into_owned()),
-                    Err(_) => (vec![(DOCKERFILE.to_owned(), text.clone().into_bytes())], DOCKERFILE.to_owned()),
-                };
+            (RecipeKind::File(_), Some(files)) => {
+                let (name, extra) = files.dockerfile(&text, !buildkit);
                 (Arc::clone(files), extra, name)
             }
             _ => {
                 staged = self.stage(recipe, ca.as_deref().filter(|_| !buildkit))?;
                 let directory = staged.path().join(STAGED);
-                let files = BuildContext::scan(&directory, &directory.join(DOCKERFILE), &staged.path().join("stamps"))?;
-                let files = Arc::new(files);
-                (files, vec![(DOCKERFILE.to_owned(), text.clone().into_bytes())], DOCKERFILE.to_owned())
+                let files =
+                    BuildContext::scan(&directory, &directory.join("Dockerfile"), &staged.path().join("stamps"))?;
+                let (name, extra) = files.dockerfile(&text, !buildkit);
+                (Arc::new(files), extra, name)
             }
         };
         let at = (recipe.environment.as_str(), recipe.span);

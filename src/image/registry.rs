@@ -58,7 +58,7 @@ impl Default for User {
 pub(crate) type Progress<'a> = dyn Fn(&str) + 'a;
 
 /// What `reference` stands for: the digest under which the daemon once pulled it, else the id of the daemon's image, else
-/// what its registry says now. With `fresh` the registry is asked first.
+/// what its registry says now. With `fresh` the registry is asked first, and has the last word on what came from it.
 pub(crate) fn resolve(daemon: &Daemon, reference: &str, fresh: bool) -> Result<Resolved, CommandError> {
     User::default().resolve(daemon, reference, fresh)
 }
@@ -123,7 +123,12 @@ impl User {
         match known {
             // As `docker run` does: a name means the daemon's own image, if it has one.
             Some(known) if !fresh => Ok(known),
-            known => self.ask(daemon, &parsed).map(Resolved::Registry).or_else(|refused| known.ok_or(refused)),
+            known => match (self.ask(daemon, &parsed), known) {
+                (Ok(digest), _) => Ok(Resolved::Registry(digest)),
+                // No registry ever had it.
+                (Err(_), Some(known @ Resolved::Local(_))) => Ok(known),
+                (Err(refused), _) => Err(refused),
+            },
         }
     }
 

@@ -70,16 +70,7 @@ impl Ready {
     /// What steps run in, for the record.
     pub(super) fn environments(&self) -> Vec<UsedEnvironment> {
         let id = |name: Option<&String>| self.images.get(&name.cloned()).map(|image| image.id.clone());
-        let named = self.realisations.values().map(|Realisation { name, digest, kind }| UsedEnvironment {
-            name: Some(name.clone()),
-            realisation: *digest,
-            image: match kind {
-                RealisationKind::Described { .. } => None,
-                RealisationKind::Image(image) => Some(image.locked.digest.clone()),
-                RealisationKind::Build(id) => Some(id.clone()),
-            },
-            id: id(Some(name)),
-        });
+        let named = self.realisations.values().map(|realisation| realisation.used(id(Some(&realisation.name))));
         let bare = id(None).map(|id| UsedEnvironment { name: None, realisation: self.host, image: None, id: Some(id) });
         named.chain(bare).collect()
     }

@@ -7,9 +7,15 @@ use std::sync::OnceLock;
 
 use crate::support::{Start, skip};
 
+mod connect;
+mod credentials;
 mod faults;
+mod images;
+mod keys;
 mod leftovers;
 mod own;
+mod realisations;
+mod steps;
 
 /// Whether there is an engine to test with.
 pub(crate) fn docker() -> bool {

@@ -10,7 +10,8 @@ use mlctl_exec::manifest::Manifest;
 use mlctl_exec::store::Store;
 
 use crate::cli::why::changes::{self, Side};
-use crate::record::{InstanceState, Phase, Run, RunState, Runs};
+use crate::forecast::Looked;
+use crate::record::{InstanceState, Phase, Run, RunState, Runs, UsedEnvironment};
 use crate::session::{Session, open_store};
 
 /// How many earlier runs are looked at.
@@ -24,12 +25,16 @@ pub(super) struct Past<'a> {
     read: Vec<(Run, RunState)>,
     store: Option<Store>,
     sources: BTreeMap<Digest, &'a Manifest>,
+    /// What environments are now.
+    environments: &'a [UsedEnvironment],
 }
 
 impl<'a> Past<'a> {
-    /// `sources` are those of now: the store does not have them yet.
-    pub(super) fn new(session: &Session, sources: impl Iterator<Item = (Digest, &'a Manifest)>) -> Self {
-        Self { runs: session.runs().ok(), read: Vec::new(), store: open_store().ok(), sources: sources.collect() }
+    /// What is now, is from `looked`: the store does not have those sources yet.
+    pub(super) fn new(session: &Session, looked: &'a Looked) -> Self {
+        let sources = looked.trees.values().map(|tree| (tree.digest, &tree.manifest)).collect();
+        let (runs, store) = (session.runs().ok(), open_store().ok());
+        Self { runs, read: Vec::new(), store, sources, environments: &looked.environments }
     }
 
     /// Why an instance will run, better than the forecast knows it: that does not know what was before.
@@ -59,8 +64,8 @@ impl<'a> Past<'a> {
             _ => before.components.clone(),
         };
         let is = forecast.components(instance.ix);
-        let before = Side { components: &was, params: &run.meta.params };
-        let now = Side { components: &is, params: &forecast.plan().params };
+        let before = Side::of(&was, &run.meta);
+        let now = Side { components: &is, params: &forecast.plan().params, environments: &self.environments };
         let manifest = |digest: &Digest| match self.sources.get(digest) {
             Some(manifest) => Some((*manifest).clone()),
             None => self.store.as_ref()?.manifest(digest).ok(),

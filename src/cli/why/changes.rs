@@ -7,6 +7,8 @@ use mlctl_core::value::Value;
 use mlctl_exec::manifest::{Manifest, Node};
 use serde::Serialize;
 
+use crate::record::{RunMeta, UsedEnvironment};
+
 /// How many files are named.
 const FILES: usize = 10;
 /// How much of a param's value is shown.
@@ -35,6 +37,15 @@ pub(in crate::cli) struct Change {
 pub(in crate::cli) struct Side<'a> {
     pub(in crate::cli) components: &'a Components,
     pub(in crate::cli) params: &'a BTreeMap<String, Value>,
+    /// What environments were.
+    pub(in crate::cli) environments: &'a [UsedEnvironment],
+}
+
+impl<'a> Side<'a> {
+    /// Of an instance in a run.
+    pub(in crate::cli) fn of(components: &'a Components, run: &'a RunMeta) -> Self {
+        Self { components, params: &run.params, environments: &run.environments }
+    }
 }
 
 /// What is different, sorted by name.
@@ -63,12 +74,32 @@ fn words(name: &str, before: &Side<'_>, now: &Side<'_>, manifest: ManifestOf<'_>
     {
         return format!("{} -> {}", short(was), short(is));
     }
+    if name == "environment" {
+        return environment((before, was), (now, is));
+    }
     if name == "sources"
         && let (Some(was), Some(is)) = (manifest(was), manifest(is))
     {
         return files(&was, &is);
     }
     format!("{} -> {}", was.short(), is.short())
+}
+
+/// What an environment was and is: images by their digests.
+fn environment((before, was): (&Side<'_>, &Digest), (now, is): (&Side<'_>, &Digest)) -> String {
+    let shown = |side: &Side<'_>, digest: &Digest| {
+        let used = side.environments.iter().find(|used| used.realisation == *digest);
+        match used.and_then(|used| used.image.as_deref()) {
+            Some(image) => format!("image {}", short_image(image)),
+            None => digest.short(),
+        }
+    };
+    format!("{} -> {}", shown(before, was), shown(now, is))
+}
+
+/// As Docker shortens it.
+fn short_image(digest: &str) -> &str {
+    digest.get(.."sha256:".len() + 12).unwrap_or(digest)
 }
 
 fn short(value: &Value) -> String {
@@ -105,14 +136,41 @@ mod tests {
         of.iter().map(|(name, text)| ((*name).to_owned(), Digest::of(text.as_bytes()))).collect()
     }
 
+    fn side<'a>(
+        components: &'a Components,
+        params: &'a BTreeMap<String, Value>,
+        environments: &'a [UsedEnvironment],
+    ) -> Side<'a> {
+        Side { components, params, environments }
+    }
+
+    #[test]
+    fn an_image_is_told_by_its_digest() {
+        let used = |image: Option<&str>, text: &str| UsedEnvironment {
+            name: Some("e".to_owned()),
+            realisation: Digest::of(text.as_bytes()),
+            image: image.map(str::to_owned),
+            id: None,
+        };
+        let (was, is) = (components(&[("environment", "1")]), components(&[("environment", "2")]));
+        let (old, new) = ("sha256:00112233445566778899", "sha256:ffeeddccbbaa99887766");
+        let none = BTreeMap::new();
+        let told = |before: &[UsedEnvironment], now: &[UsedEnvironment]| {
+            between(&side(&was, &none, before), &side(&is, &none, now), &|_| None)[0].what.clone()
+        };
+        let image = told(&[used(Some(old), "1")], &[used(Some(new), "2")]);
+        assert_eq!(image, "image sha256:001122334455 -> image sha256:ffeeddccbbaa");
+        let described = told(&[used(None, "1")], &[used(Some(new), "2")]);
+        assert_eq!(described, format!("{} -> image sha256:ffeeddccbbaa", Digest::of(b"1").short()));
+    }
+
     #[test]
     fn each_component_that_differs_is_told_in_its_own_words() {
         let params = |seed| BTreeMap::from([("seed".to_owned(), Value::Int(seed))]);
         let was = components(&[("command", "a"), ("param:seed", "7"), ("input:x", "1"), ("same", "s")]);
         let is = components(&[("command", "b"), ("param:seed", "8"), ("input:y", "1"), ("same", "s")]);
         let (old, new) = (params(7), params(8));
-        let changes =
-            between(&Side { components: &was, params: &old }, &Side { components: &is, params: &new }, &|_| None);
+        let changes = between(&side(&was, &old, &[]), &side(&is, &new, &[]), &|_| None);
         let told: Vec<(&str, &str)> = changes.iter().map(|c| (c.component.as_str(), c.what.as_str())).collect();
         let command = format!("{} -> {}", Digest::of(b"a").short(), Digest::of(b"b").short());
         assert_eq!(told, [("command", &*command), ("input:x", "gone"), ("input:y", "new"), ("param:seed", "7 -> 8")]);

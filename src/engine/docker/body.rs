@@ -13,8 +13,9 @@ use super::image::Image;
 
 /// Where mlctl is in the container.
 const PROGRAM: &str = "/.mlctl-init";
-/// Docker takes no less than a hundredth of a CPU.
+/// Docker takes no less: a hundredth of a CPU, and 6 MiB.
 const LEAST_CPU_MILLIS: u32 = 10;
+const LEAST_MEMORY: u64 = 6 << 20;
 
 /// The container of a command.
 pub(super) fn body(
@@ -108,7 +109,7 @@ fn mount(from: &Path, to: &Path, read_only: bool) -> Mount {
 
 fn limits(resources: &Resources) -> HostConfig {
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let memory = resources.memory.map(bytes);
+    let memory = resources.memory.map(|memory| bytes(memory.max(LEAST_MEMORY)));
     HostConfig {
         nano_cpus: resources.cpu_millis.map(|millis| i64::from(millis.max(LEAST_CPU_MILLIS)) * 1_000_000),
         memory,

@@ -164,6 +164,8 @@ fn the_dockerfiles_own_rules_come_first() {
     assert_eq!(names(), ["b", "sub", "sub/b"]);
     place.write(".dockerignore", "**\n!sub/b");
     assert_eq!(names(), ["sub", "sub/b"]);
+    place.write(".dockerignore", "*\n!**/b");
+    assert_eq!(names(), ["b", "sub", "sub/b"]);
     place.write("Dockerfile.dockerignore", "*\n!sub");
     assert_eq!(names(), ["sub", "sub/a", "sub/b"]);
     place.write("Dockerfile.dockerignore", "");
@@ -219,4 +221,36 @@ fn a_directory_that_is_missing_is_named() {
     let error = error.unwrap_err();
     assert_eq!(error.kind.code(), 3);
     assert!(error.to_string().contains("/no/such"), "{error}");
+}
+
+#[test]
+fn the_dockerfile_comes_along_wherever_it_is() {
+    let place = Place::new();
+    place.write("Dockerfile", "FROM scratch");
+    place.write("sub/Other", "FROM scratch");
+    fs::write(place.0.path().join("outside"), "FROM scratch").unwrap();
+    symlink("sub/Other", place.dir().join("inner")).unwrap();
+    symlink("../outside", place.dir().join("outer")).unwrap();
+    let named = |dockerfile: &str, is_classic: bool| {
+        let dockerfile = place.dir().join(dockerfile);
+        let context = BuildContext::scan(&place.dir(), &dockerfile, &place.0.path().join("stamps")).unwrap();
+        let (name, extra) = context.dockerfile("text", is_classic);
+        let extra: Vec<_> = extra.into_iter().map(|(name, text)| (name, String::from_utf8(text).unwrap())).collect();
+        (name, extra)
+    };
+    for (dockerfile, expected) in
+        [("Dockerfile", "Dockerfile"), ("sub/../sub/Other", "sub/Other"), ("inner", "sub/Other")]
+    {
+        assert_eq!(named(dockerfile, true), (expected.to_owned(), Vec::new()));
+    }
+    let own = (".mlctl.Dockerfile".to_owned(), "text".to_owned());
+    let ignore = (".dockerignore".to_owned(), ".dockerignore\n.mlctl.Dockerfile\n".to_owned());
+    for dockerfile in ["../outside", "outer"] {
+        assert_eq!(named(dockerfile, false), (own.0.clone(), vec![own.clone()]));
+        assert_eq!(named(dockerfile, true), (own.0.clone(), vec![own.clone(), ignore.clone()]));
+    }
+    place.write(".dockerignore", "Dockerfile");
+    assert_eq!(named("Dockerfile", true), (own.0.clone(), vec![own.clone()]));
+    place.write(".dockerignore", "Dockerfile\n.docker*");
+    assert_eq!(named("Dockerfile", true), (own.0.clone(), vec![own, ignore]));
 }

@@ -47,7 +47,10 @@ pub(super) fn of(config: &Path, host: &str) -> Result<Option<DockerCredentials>,
         Err(CredentialRetrievalError::HelperCommunicationError) => {
             let helper = helper(&settings, &key).unwrap_or_default();
             Err(cannot()
-                .cause(format!("cannot run `docker-credential-{helper}`, which {} names", config.display()))
+                .cause(format!(
+                    "`docker-credential-{helper}`, which {} names, cannot be run, or ends before it is asked",
+                    config.display()
+                ))
                 .hint("install it, or take it out of there and log in again"))
         }
         Err(error) => Err(unreadable(&error.to_string()).hint(format!("`docker login {host}` writes it anew"))),

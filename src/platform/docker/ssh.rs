@@ -23,9 +23,8 @@ const SAID: usize = 4096;
 /// A client of the daemon there.
 pub(super) fn connect(target: &Ssh, timeout: u64) -> Result<Docker, Error> {
     let connector = Connector { arguments: arguments(target).into() };
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_max_idle_per_host(0);
-    let client = Arc::new(builder.build(connector));
+    // Connections are kept: each costs a log-in.
+    let client = Arc::new(Client::builder(TokioExecutor::new()).build(connector));
     let transport = move |request: BollardRequest| {
         let client = Arc::clone(&client);
         Box::pin(async move { client.request(request).await.map_err(Error::from) })

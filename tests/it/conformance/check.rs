@@ -14,6 +14,8 @@ use super::project::{Outcome, Project};
 pub(super) fn run(project: &Project, expected: &Run, outcome: &Outcome) -> Result<(), String> {
     if let Some(words) = expected.refused.get(&project.engine) {
         equal("the exit code", &outcome.exit, &2)?;
+        let ran: Vec<&String> = outcome.instances.keys().collect();
+        equal("what ran", &ran, &Vec::new())?;
         return said(words, outcome).and_then(|()| absent(&project.dir, &expected.absent));
     }
     equal("the exit code", &outcome.exit, &expected.exit)?;

@@ -44,22 +44,34 @@ impl Project {
             fs::rename(dir.join("config"), base.path().join("config")).map_err(|error| error.to_string())?;
         }
         let project = Self { engine: engine.to_owned(), dir, base };
-        project.fill_in_python()?;
+        project.fill_in(&project.dir.join("mlctl.toml"))?;
+        let user = project.base.path().join("config/mlctl/config.toml");
+        if user.is_file() {
+            project.fill_in(&user)?;
+        }
         Ok(project)
     }
 
-    /// `{python}` in the spec: a version that this machine has.
-    fn fill_in_python(&self) -> Result<(), String> {
-        let path = self.dir.join("mlctl.toml");
-        let spec = fs::read_to_string(&path).map_err(|error| format!("mlctl.toml: {error}"))?;
-        if !spec.contains("{python}") {
-            return Ok(());
+    /// The name of the built-in context with its engine.
+    fn context(&self) -> &str {
+        if self.engine == "process" { "local" } else { &self.engine }
+    }
+
+    fn fill_in(&self, path: &Path) -> Result<(), String> {
+        let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        fs::write(path, self.filled(&text)?).map_err(|error| error.to_string())
+    }
+
+    /// `text` with `{python}`, a version that this machine has, and `{context}`.
+    fn filled(&self, text: &str) -> Result<String, String> {
+        let text = text.replace("{context}", self.context());
+        if !text.contains("{python}") {
+            return Ok(text);
         }
         let version = "import sys; print('%d.%d' % sys.version_info[:2])";
         let python =
             Command::new("python3").args(["-c", version]).output().map_err(|error| format!("python3: {error}"))?;
-        let version = String::from_utf8_lossy(&python.stdout);
-        fs::write(&path, spec.replace("{python}", version.trim())).map_err(|error| error.to_string())
+        Ok(text.replace("{python}", String::from_utf8_lossy(&python.stdout).trim()))
     }
 
     /// The edits before a run.
@@ -71,9 +83,9 @@ impl Project {
         }
         for (path, text) in &run.write {
             let path = self.dir.join(path);
-            let parent = path.parent().unwrap_or(&self.dir);
+            let (parent, text) = (path.parent().unwrap_or(&self.dir), self.filled(text)?);
             fs::create_dir_all(parent)
-                .and_then(|()| fs::write(&path, text))
+                .and_then(|()| fs::write(&path, &text))
                 .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         }
         Ok(())
@@ -107,7 +119,8 @@ impl Project {
         command
             .env("HOME", base.join("home"))
             .env("XDG_CONFIG_HOME", base.join("config"))
-            .env("XDG_DATA_HOME", base.join("data"));
+            .env("XDG_DATA_HOME", base.join("data"))
+            .env("MLCTL_CONTEXT", self.context());
         command.env("LEAKED", "leaked");
         command
     }

@@ -73,3 +73,46 @@ fn without_a_daemon_gc_says_nothing_of_it() {
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
     assert!(!ended.stdout.contains("container"), "{}", ended.stdout);
 }
+
+#[test]
+fn images_that_nobody_used_for_long_go_unless_somebody_has_them() {
+    if !docker() {
+        return;
+    }
+    let spec = "[project]\nname = \"gc-images\"\n[environments.tool]\nbuild = { dockerfile = \"Dockerfile\" }\n\
+                [steps.x]\nenvironment = \"tool\"\nscript = \"true\"\n";
+    let project = Project::new(spec);
+    let nonce = project.store().display().to_string();
+    project.write("Dockerfile", &format!("FROM busybox:1.35\nENV NONCE={nonce}\n"));
+    let image = |what: &[&str]| project.json(&[&["build"], what].concat())[0]["reference"].as_str().unwrap().to_owned();
+    let name = image(&[]);
+    let exists = || !cli(&["images", "--quiet", &name]).is_empty();
+    let gc = |options: &[&str]| project.json(&[&["gc"], options].concat())["images"].as_u64().unwrap();
+
+    gc(&[]);
+    assert!(exists(), "it is new");
+    let known = project.store().join("images").join(name.rsplit_once(':').unwrap().1);
+    let age = || {
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(40 * 24 * 60 * 60);
+        std::fs::File::options().append(true).open(&known).unwrap().set_modified(long_ago).unwrap();
+    };
+    age();
+    assert!(gc(&["--dry-run"]) >= 1);
+    assert!(project.ok(&["gc", "--dry-run"]).contains("of Docker"), "it is told");
+    cli(&["tag", &name, "mlctl-test-kept:1"]);
+    gc(&[]);
+    assert!(exists(), "somebody gave it a name");
+    cli(&["rmi", "mlctl-test-kept:1"]);
+    let container = cli(&["create", &name, "true"]);
+    gc(&[]);
+    assert!(exists(), "somebody has a container of it");
+    cli(&["rm", &container]);
+    assert_eq!(image(&[]), name);
+    gc(&[]);
+    assert!(exists(), "it was just used");
+    age();
+    assert!(gc(&[]) >= 1);
+    assert!(!exists() && !known.exists());
+    assert_eq!(image(&[]), name);
+    cli(&["rmi", &name]);
+}

@@ -1,0 +1,124 @@
+//! One key, two realisations: what a described environment made is shared by processes and containers; images are known
+//! by their digests, and shared with nothing else.
+
+use super::{cli, docker};
+use crate::support::Project;
+use crate::wheels;
+
+/// How each instance of the latest run ended, in the order of the plan.
+fn statuses(project: &Project) -> Vec<String> {
+    let status = project.json(&["status"]);
+    let instances = status["instances"].as_array().unwrap();
+    instances.iter().map(|instance| instance["status"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The images that this project's environments were built to.
+fn images(project: &str) -> Vec<String> {
+    let label = format!("label=dev.mlctl.project={project}");
+    cli(&["images", "--quiet", "--filter", &label]).lines().map(str::to_owned).collect()
+}
+
+/// Removes them at the end, however it comes.
+struct Images<'a>(&'a str);
+
+impl Drop for Images<'_> {
+    fn drop(&mut self) {
+        for image in images(self.0) {
+            let _ = std::process::Command::new("docker").args(["rmi", "--force", &image]).output();
+        }
+    }
+}
+
+#[test]
+fn what_a_process_computed_is_a_hit_in_a_container_and_the_other_way_round() {
+    if !docker() {
+        return;
+    }
+    const NAME: &str = "mlctl-it-two-realisations";
+    let _images = Images(NAME);
+    // The Python of the base image that tests have.
+    let project = Project::new(&format!(
+        "[project]\nname = \"{NAME}\"\n[params]\nword = \"one\"\n\
+         [environments.default]\npython = \"3.11\"\n\
+         [environments.more]\npython = \"3.11\"\nrequirements = \"requirements.txt\"\n\
+         [steps.first]\nenvironment = \"more\"\n\
+         command = [\"python\", \"-c\", \"import alpha, sys; open(sys.argv[1], 'w').write(alpha.VERSION)\", \"{{{{ outputs.text }}}}\"]\n\
+         outputs.text = {{}}\n\
+         [steps.second]\n\
+         command = [\"python\", \"-c\", \"import sys; open(sys.argv[1], 'w').write(sys.argv[2])\", \"{{{{ outputs.text }}}}\", \"{{{{ params.word }}}}\"]\n\
+         outputs.text = {{}}\n"
+    ));
+    wheels::add(&project.root().join("index"), "alpha", "1.0", &[]);
+    project.write("requirements.txt", "--no-index\n--find-links index\nalpha\n");
+    project.write(".mlctlignore", "index\n");
+    project.ok(&["run"]);
+    assert_eq!(statuses(&project), ["succeeded"; 2]);
+    project.ok(&["--context", "docker", "run"]);
+    assert_eq!(statuses(&project), ["cached"; 2]);
+    assert_eq!(images(NAME), [""; 0], "nothing is built for results that are there");
+
+    project.ok(&["--context", "docker", "run", "-p", "word=two"]);
+    assert_eq!(statuses(&project), ["cached", "succeeded"]);
+    assert_eq!(images(NAME).len(), 1, "only what runs is built");
+    project.ok(&["run", "-p", "word=two"]);
+    assert_eq!(statuses(&project), ["cached"; 2]);
+}
+
+#[test]
+fn an_image_shares_no_results_with_anything_else() {
+    if !docker() {
+        return;
+    }
+    let step = |name: &str, environment: &str| {
+        format!("[steps.{name}]\nscript = 'echo x > \"$MLCTL_OUTPUT_T\"'\noutputs.t = {{}}\n{environment}\n")
+    };
+    let project = Project::new(&format!(
+        "[project]\nname = \"mlctl-it-images\"\n[environments.box]\nimage = \"busybox:1.35\"\n\
+         [environments.deb]\nimage = \"debian:bookworm-slim\"\n{}{}{}",
+        step("plain", ""),
+        step("boxed", "environment = \"box\""),
+        step("debian", "environment = \"deb\"")
+    ));
+    project.ok(&["--context", "docker", "run", "-j", "1"]);
+    assert_eq!(statuses(&project), ["succeeded"; 3]);
+    project.ok(&["--context", "docker", "run", "-j", "1"]);
+    assert_eq!(statuses(&project), ["cached"; 3]);
+    project.ok(&["run", "plain"]);
+    assert_eq!(statuses(&project), ["cached"], "steps without an environment are keyed by the platform");
+    let used = project.json(&["status"]);
+    assert_eq!(used["context"], "local");
+}
+
+#[test]
+fn a_dockerfile_is_built_before_keys_are_known_and_why_tells_of_another_image() {
+    if !docker() {
+        return;
+    }
+    const NAME: &str = "mlctl-it-build-keys";
+    const PLAN: [&str; 3] = ["--context", "docker", "plan"];
+    const RUN: [&str; 3] = ["--context", "docker", "run"];
+    let _images = Images(NAME);
+    let project = Project::new(&format!(
+        "[project]\nname = \"{NAME}\"\n[environments.own]\nbuild = {{ dockerfile = \"image/Dockerfile\" }}\n\
+         [steps.only]\nenvironment = \"own\"\nscript = 'cp /hello \"$MLCTL_OUTPUT_T\"'\noutputs.t = {{}}\n"
+    ));
+    project.write("image/Dockerfile", "FROM busybox:1.35\nCOPY hello /hello\n");
+    project.write("image/hello", "one");
+    let plan = project.ok(&PLAN);
+    assert!(plan.contains("not known before the image of environment `own` is built"), "{plan}");
+    assert_eq!(images(NAME), [""; 0]);
+    project.ok(&RUN);
+    assert_eq!(statuses(&project), ["succeeded"]);
+    let plan = project.ok(&PLAN);
+    assert!(plan.contains("nothing to run"), "{plan}");
+    project.ok(&RUN);
+    assert_eq!(statuses(&project), ["cached"]);
+
+    project.write("image/hello", "two");
+    let plan = project.ok(&PLAN);
+    assert!(plan.contains("not known before"), "{plan}");
+    project.ok(&RUN);
+    assert_eq!(statuses(&project), ["succeeded"], "an edit of what is copied is another image");
+    let why = project.ok(&["why", "only"]);
+    assert!(why.contains("environment: image sha256:") && why.contains(" -> image sha256:"), "{why}");
+}
