@@ -86,6 +86,7 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Looke
         store: &store,
         target: &target,
         daemon: None,
+        authorities: None,
     };
     let wanted = Wanted::by(prepare::steps(&plan));
     if locked {

@@ -10,6 +10,7 @@ use std::fmt;
 use mlctl_core::digest::Digest;
 use serde::Deserialize;
 
+mod container;
 mod difference;
 mod ensure;
 mod failure;

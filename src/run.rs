@@ -74,6 +74,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     engine.daemon().map_or(Ok(()), |daemon| docker::can_run(daemon))?;
     prepare::check_capabilities(&project, (&context, &engine), &plan)?;
     let dirty = git::Dirty::ask(&project.root);
+    let authorities = prepare::authorities(&context)?;
     let making = Making {
         session,
         project: &project,
@@ -83,6 +84,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         plan: &plan,
         files: &files,
         store: &store,
+        authorities: authorities.as_deref(),
         mode: if how.locked { Mode::Frozen } else { Mode::Complete },
     };
     let mut ready = making.ready()?;
@@ -148,7 +150,7 @@ fn execute<'a>(
         work: lease.path().join(WORK),
         launcher: containers.as_ref().map_or(Launcher::Process(&environment), Launcher::Docker),
         gpus: capacity.gpu.unwrap_or(0),
-        authorities: ready.authorities,
+        authorities: making.authorities.map(Path::to_owned),
         secrets: ready.secrets,
         sandbox: how.sandbox,
         cancel: cancel()?,

@@ -42,6 +42,7 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
     let project = session.project()?;
     session.ui.warnings(&project.source, &project.warnings);
     let context = session.context(&project)?;
+    let authorities = crate::prepare::authorities(&context)?;
     let store = open_store()?;
     let names = names(&project, &args.environments)?;
     let platform = args.platform.as_deref().map(platform::parse).transpose()?;
@@ -60,6 +61,7 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
             store: &store,
             target: &target,
             daemon: Some(&daemon),
+            authorities: authorities.as_deref(),
         };
         let mode = if args.locked { Mode::Frozen } else { Mode::Complete };
         let mut wanted = Wanted::default();

@@ -41,6 +41,7 @@ pub(super) fn lock(session: &Session, args: LockArgs) -> Result<ExitCode, Comman
     let before = Lock::read(&project.root)?;
     let progress = Preparing::new(&session.ui);
     let context = session.context(&project)?;
+    let authorities = crate::prepare::authorities(&context)?;
     // What only looks asks nobody.
     let engine = if args.check { Engine::at_hand(&context)? } else { Engine::connect(&context)? };
     let target = engine.target(&project, &context);
@@ -51,6 +52,7 @@ pub(super) fn lock(session: &Session, args: LockArgs) -> Result<ExitCode, Comman
         store: &store,
         target: &target,
         daemon: engine.daemon().map(AsRef::as_ref),
+        authorities: authorities.as_deref(),
     };
     let wanted = wanted(&project, &args.environments)?;
     let after = lock::ensure(of, &wanted, mode, &|update| progress.update(update))?;

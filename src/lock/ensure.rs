@@ -41,6 +41,8 @@ pub(crate) struct Project<'a> {
     pub(crate) target: &'a Target,
     /// Who knows images, where steps run in containers.
     pub(crate) daemon: Option<&'a Daemon>,
+    /// The file of the context's certificate authorities.
+    pub(crate) authorities: Option<&'a Path>,
 }
 
 /// The lock with a current entry for everything `wanted`: resolved and downloaded where `mode` allows it, and written if
@@ -163,7 +165,13 @@ impl Change<'_> {
             Self::Resolve(name, inputs) => {
                 let Ok(described) = described(name, &project.workflow.environments[*name]) else { return Ok(()) };
                 let maker = Maker::new(name, project.root, project.store.root(), progress);
-                let locked = resolve::resolve(&maker, project.spec, &described, inputs)?;
+                let site =
+                    resolve::Site { target: project.target, daemon: project.daemon, authorities: project.authorities };
+                let image_of = |daemon: &Daemon, name: &str| match lock.image(name, &project.target.platform) {
+                    Some(locked) if mode != Mode::Update => Ok(locked.clone()),
+                    _ => find_image(Some(daemon), name, mode == Mode::Update, progress),
+                };
+                let locked = resolve::resolve(&maker, project.spec, (&described, inputs), &site, &image_of)?;
                 lock.environments
                     .entry((*name).to_owned())
                     .or_default()

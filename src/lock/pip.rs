@@ -38,6 +38,15 @@ struct DownloadInfo {
 struct ArchiveInfo {
     #[serde(default)]
     hashes: BTreeMap<String, String>,
+    /// What pip before 23.1 says instead: `sha256=...`.
+    hash: Option<String>,
+}
+
+impl ArchiveInfo {
+    fn sha256(self) -> Option<String> {
+        let old = || Some(self.hash.as_deref()?.strip_prefix("sha256=")?.to_owned());
+        self.hashes.get("sha256").cloned().or_else(old)
+    }
 }
 
 pub(super) fn resolve(maker: &Maker<'_>, question: &Question<'_>) -> Result<Vec<Distribution>, CommandError> {
@@ -55,7 +64,7 @@ pub(super) fn resolve(maker: &Maker<'_>, question: &Question<'_>) -> Result<Vec<
     distributions(&text)
 }
 
-fn distributions(report: &str) -> Result<Vec<Distribution>, CommandError> {
+pub(super) fn distributions(report: &str) -> Result<Vec<Distribution>, CommandError> {
     let report: Report = serde_json::from_str(report)
         .map_err(|error| CommandError::missing("pip's report is not what was expected").because(&error))?;
     report.install.into_iter().map(distribution).collect()
@@ -63,11 +72,8 @@ fn distributions(report: &str) -> Result<Vec<Distribution>, CommandError> {
 
 fn distribution(item: Item) -> Result<Distribution, CommandError> {
     let Metadata { name, version } = item.metadata;
-    let archive = item.download_info.archive_info.unwrap_or(ArchiveInfo { hashes: BTreeMap::new() });
-    match archive.hashes.get("sha256") {
-        Some(sha256) if !item.is_direct => {
-            Ok(Distribution { name: normalized(&name), version, sha256: vec![sha256.clone()] })
-        }
+    match item.download_info.archive_info.and_then(ArchiveInfo::sha256) {
+        Some(sha256) if !item.is_direct => Ok(Distribution { name: normalized(&name), version, sha256: vec![sha256] }),
         _ => Err(CommandError::missing(format!("`{name}` {version} cannot be locked"))
             .cause("it comes from a URL or a path that a distribution names, not from an index")),
     }

@@ -1,7 +1,7 @@
 //! What must be there before anything runs: the lock, downloads, images, virtual environments, secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use mlctl_core::action::{Artifact, ArtifactKind};
@@ -39,6 +39,8 @@ pub(super) struct Making<'a> {
     pub(super) plan: &'a Plan,
     pub(super) files: &'a Files,
     pub(super) store: &'a Store,
+    /// The file with the context's certificate authorities.
+    pub(super) authorities: Option<&'a Path>,
     /// Whether the lock may be changed.
     pub(super) mode: Mode,
 }
@@ -50,8 +52,6 @@ pub(super) struct Ready {
     /// In containers: the images that are there, by environment; `None`: of steps without one.
     pub(super) images: BTreeMap<Option<String>, Image>,
     pub(super) secrets: Secrets,
-    /// The file with the context's certificate authorities.
-    pub(super) authorities: Option<PathBuf>,
     /// What steps without an environment are in keys.
     host: Digest,
     /// The text of the lock.
@@ -80,7 +80,6 @@ impl Making<'_> {
     /// Makes ready what is needed now: nothing is installed or built for results that are there.
     pub(super) fn ready(&self) -> Result<Ready, CommandError> {
         let Self { session, project, context, target, plan, files, store, .. } = *self;
-        let authorities = prepare::authorities(context)?;
         let secrets = Secrets::fetch(context, &project.source, prepare::steps(plan))?;
         let progress = Preparing::new(&session.ui);
         let tell: &Progress<'_> = &|update| progress.update(update);
@@ -130,7 +129,7 @@ impl Making<'_> {
         };
         let host = environment::host(&target.platform);
         let lock = text_of(&lock, &project.root);
-        Ok(Ready { facts, realisations, images, secrets, authorities, host, lock, requirements })
+        Ok(Ready { facts, realisations, images, secrets, host, lock, requirements })
     }
 
     /// The images of these environments, and of steps without one. They can have the store mounted.
@@ -192,6 +191,7 @@ impl Making<'_> {
             store: self.store,
             target: self.target,
             daemon: self.engine.daemon().map(AsRef::as_ref),
+            authorities: self.authorities,
         }
     }
 

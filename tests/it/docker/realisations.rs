@@ -2,7 +2,7 @@
 //! by their digests, and shared with nothing else.
 
 use super::{cli, docker};
-use crate::support::Project;
+use crate::support::{Project, Start, mlctl};
 use crate::wheels;
 
 /// How each instance of the latest run ended, in the order of the plan.
@@ -121,4 +121,43 @@ fn a_dockerfile_is_built_before_keys_are_known_and_why_tells_of_another_image() 
     assert_eq!(statuses(&project), ["succeeded"], "an edit of what is copied is another image");
     let why = project.ok(&["why", "only"]);
     assert!(why.contains("environment: image sha256:") && why.contains(" -> image sha256:"), "{why}");
+}
+
+#[test]
+fn what_this_machine_has_no_python_for_is_resolved_in_the_base_image() {
+    if !docker() {
+        return;
+    }
+    let project = Project::new(
+        "[project]\nname = \"mlctl-it-locks\"\n[environments.default]\npython = \"3.11\"\nrequirements = \"requirements.txt\"\n\
+         [steps.only]\ncommand = [\"true\"]\n",
+    );
+    wheels::add(&project.root().join("my index"), "alpha", "1.0", &[]);
+    wheels::add(&project.root().join("my index"), "alpha", "2.0", &[]);
+    project.write("requirements.txt", "--no-index\n--find-links 'my index'\n-c constraints.txt\nalpha\n");
+    project.write("constraints.txt", "alpha<2\n");
+    let lock = || std::fs::read_to_string(project.root().join("mlctl.lock")).unwrap();
+    let without_python = |arguments: &[&str]| project.command(mlctl()).args(arguments).env("PATH", "/nowhere").ended();
+    let inside = without_python(&["--context", "docker", "lock"]);
+    assert_eq!(inside.code, 0, "{inside:?}");
+    let with_images = lock();
+    assert!(
+        with_images.contains("[images.\"python:3.11-slim\".linux-") && with_images.contains("alpha"),
+        "{with_images}"
+    );
+    std::fs::remove_file(project.root().join("mlctl.lock")).unwrap();
+    project.ok(&["lock"]);
+    let environments = |text: &str| {
+        let (_, rest) = text.split_once("[environments").unwrap();
+        rest.split("\n[images").next().unwrap().trim().to_owned()
+    };
+    assert_eq!(environments(&with_images), environments(&lock()), "a container and this machine lock the same");
+
+    project.write("requirements.txt", "--no-index\n--find-links 'my index'\nomega==3\n");
+    let refused = without_python(&["--context", "docker", "lock"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    assert!(refused.stderr.contains("there is no `omega==3`"), "{refused:?}");
+    let frozen = without_python(&["--context", "docker", "run", "--locked"]);
+    assert_eq!(frozen.code, 3, "{frozen:?}");
+    assert!(frozen.stderr.contains("mlctl.lock is not up to date"), "{frozen:?}");
 }
