@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::error::{CommandError, Kind};
 use crate::session::Session;
@@ -52,7 +52,7 @@ struct Global {
     context: Option<String>,
     /// The form of results [default: text].
     #[arg(short, long, value_name = "FORM", global = true, default_value = "text", hide_default_value = true)]
-    output: Format,
+    output: Form,
     /// Say nothing but errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
@@ -62,6 +62,19 @@ struct Global {
     /// When to use colours [default: auto].
     #[arg(long, value_name = "WHEN", global = true, default_value = "auto", hide_default_value = true)]
     color: Color,
+}
+
+/// The form of results. (What clap would show as help of the values stands behind `//`: they explain themselves.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    // For people.
+    Text,
+    // One document; one a line where the command follows something.
+    Json,
+    // Names only, one a line.
+    Name,
+    // What a cluster would be sent: of `plan` only.
+    Manifest,
 }
 
 #[derive(Debug, Subcommand)]
@@ -158,9 +171,21 @@ pub(crate) fn main() -> ExitCode {
         (_, true) => Verbosity::Verbose,
         _ => Verbosity::Normal,
     };
-    let ui = Ui::new(color, output, verbosity);
+    let format = match output {
+        Form::Text | Form::Manifest => Format::Text,
+        Form::Json => Format::Json,
+        Form::Name => Format::Name,
+    };
+    let ui = Ui::new(color, format, verbosity);
     let session = Session::new(ui, project.unwrap_or_else(|| ".".into()), context);
-    cli.command.execute(&session).unwrap_or_else(|error| {
+    let ended = match cli.command {
+        Command::Plan(args) if output == Form::Manifest => plan::manifest(&session, args),
+        _ if output == Form::Manifest => {
+            Err(CommandError::usage("`--output manifest` is for `mlctl plan`").hint("use `text`, `json` or `name`"))
+        }
+        command => command.execute(&session),
+    };
+    ended.unwrap_or_else(|error| {
         session.ui.error(&error);
         error.exit_code()
     })

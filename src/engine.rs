@@ -12,6 +12,7 @@ use crate::platform::docker::Daemon;
 use crate::platform::machine;
 use crate::session::Project;
 
+pub(crate) mod argo;
 pub(crate) mod docker;
 mod gpus;
 pub(crate) mod local;
@@ -23,6 +24,8 @@ pub(crate) enum Engine {
     Process,
     /// Containers of a daemon; `None`: one that was not asked, as nothing is to run.
     Docker(Option<Arc<Daemon>>),
+    /// Pods of a cluster.
+    Argo,
 }
 
 impl Engine {
@@ -40,17 +43,19 @@ impl Engine {
         match context.engine() {
             EngineKind::Process => Ok(Self::Process),
             EngineKind::Docker => Ok(Self::Docker(Daemon::at_hand())),
-            EngineKind::Argo => Err(not_yet(context)),
+            EngineKind::Argo => Ok(Self::Argo),
         }
     }
 
     /// Where environments are to be realised.
     pub(crate) fn target(&self, project: &Project, context: &Context) -> Target {
-        let Self::Docker(daemon) = self else { return Target::processes() };
-        // A daemon nearby mostly has this machine's processor.
+        if matches!(self, Self::Process) {
+            return Target::processes();
+        }
+        // A daemon nearby, and the nodes of a cluster, mostly have this machine's processor.
         let usual = || format!("linux-{}", std::env::consts::ARCH);
         Target {
-            platform: daemon.as_ref().map_or_else(usual, |daemon| daemon.platform().to_owned()),
+            platform: self.daemon().map_or_else(usual, |daemon| daemon.platform().to_owned()),
             base_images: Some(context.merged.base_images.over(&project.workflow.base_images)),
         }
     }
@@ -60,6 +65,7 @@ impl Engine {
         match self {
             Self::Process => machine::capacity(),
             Self::Docker(daemon) => daemon.as_ref().map(|daemon| daemon.capacity()).unwrap_or_default(),
+            Self::Argo => Capacity::default(),
         }
     }
 
@@ -72,7 +78,7 @@ impl Engine {
     /// The daemon, if it has one.
     pub(crate) fn daemon(&self) -> Option<&Arc<Daemon>> {
         match self {
-            Self::Process => None,
+            Self::Process | Self::Argo => None,
             Self::Docker(daemon) => daemon.as_ref(),
         }
     }
@@ -82,6 +88,7 @@ impl Engine {
         match self {
             Self::Process => "this machine",
             Self::Docker(_) => "the Docker daemon",
+            Self::Argo => "the cluster",
         }
     }
 }

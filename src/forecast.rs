@@ -13,7 +13,7 @@ use mlctl_exec::sources::Inputs;
 use mlctl_exec::store::Store;
 
 use crate::config::Context;
-use crate::engine::Engine;
+use crate::engine::{Engine, argo};
 use crate::environment::{self, Known as Locked, Target};
 use crate::error::CommandError;
 use crate::image::Builder;
@@ -102,7 +102,12 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Looke
     let known = Locked { lock: &lock, target: &target, built: &built };
     let realisations = environment::realisations(&project.workflow, &project.source, &known, names)?;
     let facts = prepare::facts((&project, &context, &plan), &target, &trees, &realisations, inputs, &lock)?;
-    let forecast = forecast(plan, facts, &mut Stored { store: &store, inputs: &files.inputs, keeps: false });
+    let known: &mut dyn Known = if matches!(engine, Engine::Argo) && !argo::shares_store(&context, store.root()) {
+        &mut argo::Elsewhere(&files.inputs)
+    } else {
+        &mut Stored { store: &store, inputs: &files.inputs, keeps: false }
+    };
+    let forecast = forecast(plan, facts, known);
     let environments = realisations.values().map(|realisation| realisation.used(None)).collect();
     Ok(Looked { forecast, trees, environments })
 }

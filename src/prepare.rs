@@ -16,7 +16,7 @@ use mlctl_exec::sources::{Inputs, Snapshot, SourceError, SourceTree};
 use mlctl_exec::store::StoreError;
 
 use crate::config::{Context, secret};
-use crate::engine::Engine;
+use crate::engine::{Engine, argo};
 use crate::environment::{self, Realisation, Target};
 use crate::error::{CommandError, Kind};
 use crate::lock::Lock;
@@ -147,6 +147,9 @@ pub(crate) fn check_capabilities(
     (context, engine): (&Context, &Engine),
     plan: &Plan,
 ) -> Result<(), CommandError> {
+    if matches!(engine, Engine::Argo) {
+        argo::check(project, context, plan)?;
+    }
     let capacity = engine.capacity();
     let environments =
         plan.environments().into_iter().filter_map(|name| Some((name, project.workflow.environments.get(name)?)));

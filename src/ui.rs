@@ -36,14 +36,13 @@ pub(crate) enum Color {
 }
 
 /// The form of results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    // For people.
-    #[default]
+    /// For people.
     Text,
-    // One document; one a line where the command follows something.
+    /// One document; one a line where the command follows something.
     Json,
-    // Names only, one a line.
+    /// Names only, one a line.
     Name,
 }
 
@@ -172,6 +171,11 @@ impl Ui {
         self.result(&(to_json(value, false) + "\n"))
     }
 
+    /// Writes a result as YAML.
+    pub(crate) fn yaml(&self, value: &impl Serialize) -> Result<(), CommandError> {
+        self.result(&to_yaml(value)?)
+    }
+
     /// Says something that helps, unless `-q`.
     pub(crate) fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
@@ -225,6 +229,13 @@ impl Ui {
     }
 }
 
+/// Texts that readers of YAML 1.1 would take for something else, as a bare `n`, are in quotes.
+fn to_yaml(value: &impl Serialize) -> Result<String, CommandError> {
+    let options = serde_saphyr::ser_options! { yaml_12: false, prefer_block_scalars: false };
+    serde_saphyr::to_string_with_options(value, options)
+        .map_err(|error| CommandError::failed("cannot write YAML").because(&error))
+}
+
 /// A value that a report holds always has a JSON form: reports have text keys and finite numbers.
 fn to_json(value: &impl Serialize, pretty: bool) -> String {
     let json = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
@@ -255,4 +266,23 @@ pub(crate) fn size(bytes: u64) -> String {
         unit = larger;
     }
     if unit == "B" { format!("{bytes} B") } else { format!("{rest:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_stay_texts_whatever_reads_the_yaml() {
+        let texts =
+            ["n", "y", "on", "No", "null", "~", "1", "1.0", "1e3", "0x1f", "0o7", "1_000", "1:30", "2026-01-01"];
+        for text in
+            texts.into_iter().chain(["", " a", "a: b", "a #b", "- a", "{a", "'a", "\"a", "@a", "a\nb\n", "=", "<<"])
+        {
+            let yaml = to_yaml(&serde_json::json!({ "key": text })).unwrap();
+            let value = yaml.trim_end().strip_prefix("key: ").unwrap();
+            assert!(value.starts_with(['"', '\'']), "{text:?}: {yaml}");
+        }
+        assert_eq!(to_yaml(&serde_json::json!({ "n": ["a-b/c", 1, true] })).unwrap(), "\"n\":\n- a-b/c\n- 1\n- true\n");
+    }
 }

@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use mlctl_core::context::EngineKind;
 use mlctl_core::event::Status;
 use mlctl_core::forecast::{Forecast, Outlook};
 use mlctl_core::scheduler::Instance;
 use serde_json::json;
 
 use super::run::{Request, asked};
+use crate::engine::argo;
 use crate::error::CommandError;
 use crate::forecast;
 use crate::session::Session;
@@ -41,6 +43,25 @@ pub(super) fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode, Comman
             session.ui.result(&ids.collect::<String>())?;
         }
         Format::Text => session.ui.result(&text(forecast, past, session.ui.verbosity == Verbosity::Verbose))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what a cluster would be sent.
+pub(super) fn manifest(session: &Session, args: PlanArgs) -> Result<ExitCode, CommandError> {
+    let project = session.project()?;
+    let context = session.context(&project)?;
+    if context.engine() != EngineKind::Argo {
+        return Err(CommandError::usage(format!("context `{}` sends no manifest anywhere", context.name))
+            .cause("manifests are for contexts with `engine = \"argo\"`")
+            .hint("name one by `--context`; `mlctl context list` lists them"));
+    }
+    let locked = args.request.locked;
+    let asked = asked(args.request)?;
+    let forecast = forecast::of(session, &asked, locked)?.forecast;
+    match argo::manifest((&project, &context), &asked, &forecast)? {
+        Some(workflow) => session.ui.yaml(&workflow)?,
+        None => session.ui.note("there is nothing to run: a cluster would be sent nothing"),
     }
     Ok(ExitCode::SUCCESS)
 }

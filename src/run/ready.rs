@@ -120,7 +120,7 @@ impl Making<'_> {
                 }
                 lock
             }
-            Engine::Docker(_) => {
+            Engine::Docker(_) | Engine::Argo => {
                 let running = running.iter().map(Option::as_deref).collect();
                 let (lock, made) = self.containers(&running, tell)?;
                 images.extend(made);

@@ -12,5 +12,6 @@ mod environments;
 mod faults;
 mod live;
 mod lock;
+mod manifests;
 mod support;
 mod wheels;

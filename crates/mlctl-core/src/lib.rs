@@ -18,6 +18,7 @@ pub mod plan;
 pub mod scheduler;
 pub mod schema;
 pub mod spec;
+pub mod submission;
 pub mod template;
 pub mod units;
 pub mod value;

@@ -33,6 +33,10 @@ pub(super) struct Link {
     on_all: bool,
     /// Every instance that is to run depends on one of the other that is to run.
     by_all: bool,
+    /// What every instance that is to run gathers is to run, all of it, and is nothing but the other's.
+    all_is_open: bool,
+    /// Something that the other depends on, or it itself, may fail without harm.
+    may_be_allowed: bool,
 }
 
 impl Link {
@@ -44,7 +48,12 @@ impl Link {
 
     /// Whether something may be left to run when nothing of the producer's unit ran.
     pub(super) fn goes_on_though_not_started(&self) -> bool {
-        self.need != Need::One || !self.by_all
+        match self.need {
+            Need::One => !self.by_all,
+            // All are skipped or cancelled then, and only what was allowed to fail is left out of a gather.
+            Need::Gather { optional: false } => !self.all_is_open || self.may_be_allowed,
+            _ => true,
+        }
     }
 }
 
@@ -54,13 +63,21 @@ impl Needs {
             plan.needed().filter_map(|step| Some((step, running(plan, step, ends)?))).collect();
         let mut groups = HashMap::new();
         let mut leads = |dep: Dep| match dep {
-            Dep::Instance(ix) => !ends(ix),
-            Dep::Group(group) => *groups.entry(group).or_insert_with(|| any_runs(plan, group, ends)),
-            Dep::None => false,
+            Dep::Instance(ix) => Open { some: !ends(ix), all: !ends(ix) },
+            Dep::Group(group) => *groups.entry(group).or_insert_with(|| open(plan, group, ends)),
+            Dep::None => Open { some: false, all: false },
         };
-        let of = |step: &StepIx| links(plan, *step, &running, &mut leads);
-        let links = running.keys().copied().collect::<Vec<_>>().iter().map(of).collect::<Vec<_>>();
-        Self { links: running.keys().copied().zip(links).collect(), running }
+        let mut all: BTreeMap<StepIx, Vec<Link>> = BTreeMap::new();
+        let mut allowed: BTreeSet<StepIx> = BTreeSet::new();
+        for step in plan.needed().filter(|step| running.contains_key(step)) {
+            let mut links = links(plan, step, &running, &mut leads);
+            links.iter_mut().for_each(|link| link.may_be_allowed = allowed.contains(&link.producer));
+            if plan.step(step).allow_failure || links.iter().any(|link| link.may_be_allowed) {
+                allowed.insert(step);
+            }
+            all.insert(step, links);
+        }
+        Self { running, links: all }
     }
 
     /// What of a step is to run.
@@ -90,17 +107,27 @@ fn running(plan: &Plan, step: StepIx, ends: &dyn Fn(InstanceIx) -> bool) -> Opti
     }
 }
 
-fn any_runs(plan: &Plan, group: GroupIx, ends: &dyn Fn(InstanceIx) -> bool) -> bool {
+/// How much of what an edge leads to is to run.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    some: bool,
+    all: bool,
+}
+
+fn open(plan: &Plan, group: GroupIx, ends: &dyn Fn(InstanceIx) -> bool) -> Open {
     let group = plan.graph.group(group);
     let placeholder = plan.graph.placeholder(group.step).filter(|_| group.open);
-    placeholder.is_some_and(|placeholder| !ends(placeholder)) || group.members.iter().any(|&member| !ends(member))
+    let mut members = placeholder.into_iter().chain(group.members.iter().copied());
+    let some = members.clone().any(|member| !ends(member));
+    // What is not known yet may turn out to be nothing, which is gathered like anything else.
+    Open { some, all: some && !group.open && members.all(|member| !ends(member)) }
 }
 
 fn links(
     plan: &Plan,
     step: StepIx,
     running: &BTreeMap<StepIx, Running>,
-    leads: &mut dyn FnMut(Dep) -> bool,
+    leads: &mut dyn FnMut(Dep) -> Open,
 ) -> Vec<Link> {
     let mut links = Vec::new();
     let is_whole = |producer: StepIx| match (plan.graph.members(producer), &running[&producer]) {
@@ -119,22 +146,30 @@ fn links(
                 Running::Rows(rows) => {
                     let first = plan.graph.instances_of(step).next().map_or(0, |first| first.0);
                     let dep = |row: &u32| plan.graph.deps(InstanceIx(first + row))[edge_ix];
-                    Some(rows.iter().filter(|row| leads(dep(row))).count()).map(|leading| (leading, rows.len()))
+                    Some(rows.iter().map(|row| leads(dep(row))).collect::<Vec<Open>>())
                 }
             };
-            let by_all = match of_rows {
-                Some((0, _)) => continue,
-                Some((leading, all)) => leading == all,
-                None => is_whole(producer),
-            };
-            links.push(Link { producer, need: need.need, on_all: edge.is_whole(), by_all });
+            if of_rows.as_ref().is_some_and(|rows| !rows.iter().any(|row| row.some)) {
+                continue;
+            }
+            let whole = is_whole(producer);
+            links.push(Link {
+                producer,
+                need: need.need,
+                on_all: edge.is_whole(),
+                by_all: of_rows.as_ref().map_or(whole, |rows| rows.iter().all(|row| row.some)),
+                all_is_open: need.edges.len() == 1 && of_rows.is_some_and(|rows| rows.iter().all(|row| row.all)),
+                may_be_allowed: false,
+            });
         }
     }
     if running[&step] == Running::Dynamic {
         let sources = matrix::sources(&plan.workflow, step).filter(|from| running.contains_key(&from.step));
         links.extend(sources.map(|from| {
             let on_all = plan.graph.axes(from.step).is_empty();
-            Link { producer: from.step, need: Need::One, on_all, by_all: is_whole(from.step) }
+            let by_all = is_whole(from.step);
+            let (producer, need) = (from.step, Need::One);
+            Link { producer, need, on_all, by_all, all_is_open: by_all, may_be_allowed: false }
         }));
     }
     links

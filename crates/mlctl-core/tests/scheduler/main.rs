@@ -9,5 +9,6 @@ mod plans;
 mod random;
 mod simple;
 mod simulation;
+mod submissions;
 mod units;
 mod world;

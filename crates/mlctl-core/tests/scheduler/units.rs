@@ -107,7 +107,7 @@ fn fan_outs_are_dealt_to_pods_and_chains_of_them_with_them() {
     let cutting = Cutting::of(&two);
     assert_eq!(
         shown(&plan, &units(&plan, &cutting, &|_| false)),
-        "a+b[0, 1, 2] by 2\nc < a not-started\nd[0, 1] by 2 < a failed\n"
+        "a+b[0, 1, 2] by 2\nc < a\nd[0, 1] by 2 < a failed\n"
     );
     let each = Cutting { workers: false, ..cutting };
     let known = |ix: InstanceIx| ["a@x=1", "b@x=1", "a@x=2"].contains(&plan.graph.id(ix).as_str());

@@ -1,0 +1,110 @@
+//! The engine `argo`: a plan as an Argo `Workflow` on a Kubernetes cluster.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mlctl_core::action::CONTRACT;
+use mlctl_core::digest::Digest;
+use mlctl_core::forecast::{Forecast, Outlook};
+use mlctl_core::graph::InstanceIx;
+use mlctl_core::plan::Plan;
+use mlctl_core::submission::{Known, Part, Submission};
+use mlctl_core::units::{Cutting, Unit, units};
+use serde_json::Value;
+
+use super::Engine;
+use crate::config::Context;
+use crate::error::CommandError;
+use crate::lock::Lock;
+use crate::prepare::Asked;
+use crate::session::Project;
+
+mod check;
+mod compile;
+mod elsewhere;
+mod images;
+mod names;
+mod pod;
+
+pub(crate) use check::check;
+use compile::{Job, compile};
+pub(crate) use elsewhere::Elsewhere;
+
+/// The id of a run that is only shown: a run that is submitted chooses its own.
+const SHOWN: &str = "dry-run";
+
+/// Whether pods use the store of this machine: it is mounted in the nodes.
+pub(crate) fn shares_store(context: &Context, store: &Path) -> bool {
+    let directory = context.merged.store.as_ref().and_then(pod::directory);
+    directory.is_some_and(|directory| Path::new(directory) == store)
+}
+
+/// The workflow that would be sent now, but for the run's id; `None`: there is nothing to run.
+pub(crate) fn manifest(
+    (project, context): (&Project, &Context),
+    asked: &Asked,
+    forecast: &Forecast,
+) -> Result<Option<Value>, CommandError> {
+    let plan = forecast.plan();
+    let ends = ends(forecast);
+    let cutting = Cutting::of(&context.merged);
+    let units = units(plan, &cutting, &|ix| ends.get(&ix).copied().unwrap_or_default());
+    if units.is_empty() {
+        return Ok(None);
+    }
+    let (lock, target) = (Lock::read(&project.root)?, Engine::Argo.target(project, context));
+    let images = images::of((project, context), (&lock, &target), plan, &units)?;
+    let ids = (1_u32..).map(|n| if n == 1 { SHOWN.to_owned() } else { format!("{SHOWN}-{n}") });
+    for run in ids {
+        let submission = submission((project, context), asked, forecast, (&units, &cutting), &run);
+        let bytes = submission.to_bytes();
+        let bytes = bytes.map_err(|error| CommandError::failed("cannot write the submission").because(&error))?;
+        let job = Job {
+            plan,
+            units: &units,
+            cutting: &cutting,
+            context: &context.merged,
+            run: &run,
+            submission: Digest::of(&bytes),
+            images: &images,
+            executor: &images::executor(context),
+            owner: (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
+        };
+        if job.clash().is_none() {
+            let compiled = compile(&job);
+            return compiled.map(Some).map_err(|diags| CommandError::diags(project.source.clone(), diags));
+        }
+    }
+    Ok(None)
+}
+
+/// Which instances end without anything being run for them.
+fn ends(forecast: &Forecast) -> BTreeMap<InstanceIx, bool> {
+    forecast.iter().map(|(instance, outlook)| (instance.ix, matches!(outlook, Outlook::Ends(..)))).collect()
+}
+
+fn submission(
+    (project, context): (&Project, &Context),
+    asked: &Asked,
+    forecast: &Forecast,
+    (units, cutting): (&[Unit], &Cutting),
+    run: &str,
+) -> Submission {
+    let plan: &Plan = forecast.plan();
+    let placed = context.merged.steps.iter();
+    Submission {
+        contract: CONTRACT,
+        run: run.to_owned(),
+        store: context.merged.store.as_ref().map(|store| store.url.clone()).unwrap_or_default(),
+        records: format!("runs/{run}"),
+        fail_fast: false,
+        spec: project.source.text.clone(),
+        params: plan.params.clone(),
+        targets: asked.targets.clone(),
+        force: asked.force.clone(),
+        resources: placed.map(|(name, placed)| (name.clone(), placed.resources)).collect(),
+        known: Known::of(plan, forecast.facts()),
+        pods: cutting.workers.then_some(cutting.pods),
+        units: units.iter().map(|unit| (plan.step(unit.first()).name.clone(), Part::of(plan, unit))).collect(),
+    }
+}

@@ -1,0 +1,143 @@
+//! What a plan becomes on a cluster: `tests/manifests/<case>/` is a project and the manifest that `mlctl plan` prints for it.
+//! `BLESS=1 cargo test --test it manifests` rewrites the manifests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+use crate::support::{Ended, Project};
+
+fn cases() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
+    let mut cases: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    cases
+}
+
+fn manifest(project: &Project) -> Ended {
+    project.run(&["plan", "--context", "cluster", "--output", "manifest"])
+}
+
+/// Without what differs between machines and versions: the submission's digest, the version, the user.
+fn steady(manifest: &str) -> String {
+    let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let submission = Regex::new("mlctl.dev/submission: \"?([0-9a-f]{64})").unwrap();
+    let submission = submission.captures(manifest).expect("the submission's digest")[1].to_owned();
+    manifest
+        .replace(&submission, "SUBMISSION")
+        .replace(&format!("exec:{}", env!("CARGO_PKG_VERSION")), "exec:VERSION")
+        .replace(&format!("runAsUser: {user}\n"), "runAsUser: USER\n")
+        .replace(&format!("runAsGroup: {group}\n"), "runAsGroup: GROUP\n")
+}
+
+#[test]
+fn manifests_are_what_they_were() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let project = Project::copy_of(&case);
+        let ended = manifest(&project);
+        assert_eq!(ended.code, 0, "{}: {}", case.display(), ended.stderr);
+        assert_eq!(manifest(&project).stdout, ended.stdout, "{}: not the same twice", case.display());
+        let golden = case.join("manifest.yaml");
+        let found = steady(&ended.stdout);
+        if bless {
+            fs::write(&golden, &found).unwrap();
+        } else if fs::read_to_string(&golden).unwrap_or_default() != found {
+            wrong.push(format!("{}:\n{found}", golden.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "these differ (BLESS=1 rewrites them):\n{}", wrong.join("\n"));
+}
+
+/// A spec with a cluster as context.
+fn on_cluster(steps: &str, context: &str) -> Project {
+    Project::new(&format!(
+        "project.name = \"demo\"\n{steps}\n[contexts.cluster]\nengine = \"argo\"\n\
+         store = {{ url = \"s3://bucket\" }}\n{context}\n"
+    ))
+}
+
+#[test]
+fn what_has_a_result_is_left_out() {
+    let project = on_cluster(
+        "steps.a = { command = [\"true\"] }\nsteps.b = { command = [\"echo\"], needs = [\"a\"] }",
+        "chains = false",
+    );
+    let store = format!("store = {{ url = \"file://{}\" }}", project.store().display());
+    let spec = fs::read_to_string(project.root().join("mlctl.toml")).unwrap();
+    project.write("mlctl.toml", &spec.replace("store = { url = \"s3://bucket\" }", &store));
+    assert_eq!(project.run(&["run", "a"]).code, 0);
+    let ended = manifest(&project);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stdout.contains("name: b\n") && !ended.stdout.contains("depends"), "{}", ended.stdout);
+    assert_eq!(project.run(&["run"]).code, 0);
+    let ended = manifest(&project);
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nothing to run"), "{}", ended.stderr);
+}
+
+/// The error that a manifest ends with.
+fn refused(project: &Project) -> String {
+    let ended = manifest(project);
+    assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{}", ended.stderr);
+    ended.stderr
+}
+
+#[test]
+fn what_argo_cannot_hold_is_refused_at_its_line() {
+    let steps =
+        |count: usize| -> String { (0..count).map(|n| format!("steps.s{n} = {{ command = [\"c\"] }}\n")).collect() };
+    assert_eq!(manifest(&on_cluster(&steps(199), "")).code, 0);
+    let error = refused(&on_cluster(&steps(200), ""));
+    assert!(error.contains("too-many-steps-for-argo") && error.contains("mlctl.toml:201:"), "{error}");
+    let wide = "steps.wide = { command = [\"c\"], matrix = { a = \"params.l\", b = \"params.l\" } }\n\
+                params.l = { type = \"list\", default = [] }";
+    let list = format!("l={:?}", (0..101).collect::<Vec<_>>());
+    let ask = ["plan", "--context", "cluster", "--output", "manifest", "-p", &list];
+    assert_eq!(on_cluster(wide, "").run(&ask).code, 0);
+    let ended = on_cluster(wide, "workers = false").run(&ask);
+    assert!(ended.code == 2 && ended.stderr.contains("too-many-pods"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_cannot_be_on_a_cluster_is_refused() {
+    let step = "steps.a = { command = [\"c\"] }";
+    let error = refused(&Project::new(&format!("project.name = \"p\"\n{step}\ncontexts.cluster.engine = \"argo\"")));
+    assert!(error.contains("has no store"), "{error}");
+    let error = refused(&on_cluster(step, "labels = { a = \"{{workflow.name}}\" }"));
+    assert!(error.contains("Argo would change"), "{error}");
+    let secret = "steps.a = { command = [\"c\"], secrets = [\"KEY\"] }";
+    let project = on_cluster(secret, "");
+    let ended = manifest(&project);
+    assert!(ended.code == 3 && ended.stderr.contains("missing-secret"), "{}", ended.stderr);
+    fs::create_dir_all(project.home().join(".config/mlctl")).unwrap();
+    let own = "contexts.cluster.secrets.KEY = { env = \"KEY\" }\n";
+    fs::write(project.home().join(".config/mlctl/config.toml"), own).unwrap();
+    let error = refused(&project);
+    assert!(error.contains("secret-not-on-cluster"), "{error}");
+    let input = "steps.list = { command = [\"c\"], outputs.l = { type = \"json\" } }\n\
+                 steps.a = { command = [\"c\"], matrix.x = \"list.l\", inputs.f = { path = \"data/{{ matrix.x }}\" } }";
+    let error = refused(&on_cluster(input, ""));
+    assert!(error.contains("input-not-on-cluster"), "{error}");
+    let directory = Project::new(&format!(
+        "project.name = \"p\"\n{step}\n[contexts.cluster]\nengine = \"argo\"\nstore = {{ url = \"file:///s\" }}\n\
+         pod-security = \"restricted\""
+    ));
+    let error = refused(&directory);
+    assert!(error.contains("restricted"), "{error}");
+}
+
+#[test]
+fn a_manifest_is_for_plans_on_clusters_and_runs_there_are_not_yet() {
+    let project = on_cluster("steps.a = { command = [\"c\"] }", "");
+    let ended = project.run(&["runs", "--output", "manifest"]);
+    assert!(ended.code == 2 && ended.stderr.contains("mlctl plan"), "{}", ended.stderr);
+    let ended = project.run(&["plan", "--output", "manifest"]);
+    assert!(ended.code == 2 && ended.stderr.contains("argo"), "{}", ended.stderr);
+    let ended = project.run(&["run", "--context", "cluster"]);
+    assert!(ended.code == 2 && ended.stderr.contains("argo"), "{}", ended.stderr);
+    let ended = project.run(&["plan", "--context", "cluster"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+}
