@@ -30,6 +30,9 @@ const OLDEST_API: (u32, u32) = (1, 40);
 /// Threads for what goes on at once: waiting for containers, reading their logs, streaming contexts.
 const WORKERS: usize = 2;
 
+/// The label that says of which store a container is.
+pub(crate) const STORE_LABEL: &str = "dev.mlctl.store";
+
 /// A daemon that answers.
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -37,7 +40,7 @@ pub(crate) struct Daemon {
     client: Docker,
     address: Address,
     about: About,
-    /// Which directories it sees as this machine does.
+    /// Which stores it sees as this machine does.
     shared: Mutex<HashMap<PathBuf, bool>>,
 }
 
@@ -121,15 +124,15 @@ impl Daemon {
         self.about.capacity
     }
 
-    /// Whether what this process sees in `directory` is what a container with `directory` mounted sees, both ways. It
-    /// is tried, once for each directory, with a container of `image` that is not started.
-    pub(crate) fn shares_files(&self, directory: &Path, image: &str) -> Result<bool, CommandError> {
+    /// Whether what this process sees in the store at `store` is what a container with it mounted sees, both ways. It is
+    /// tried, once for each store, with a container of `image` that is not started.
+    pub(crate) fn shares_files(&self, store: &Path, image: &str) -> Result<bool, CommandError> {
         let known = || self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shares) = known().get(directory) {
+        if let Some(shares) = known().get(store) {
             return Ok(*shares);
         }
-        let shares = self.block_on(probe::shares_files(&self.client, directory, image))?;
-        known().insert(directory.to_owned(), shares);
+        let shares = self.block_on(probe::shares_files(&self.client, store, image))?;
+        known().insert(store.to_owned(), shares);
         Ok(shares)
     }
 }

@@ -10,6 +10,7 @@ use mlctl_core::workflow::Resources;
 use mlctl_exec::{Launch, init};
 
 use super::image::Image;
+use crate::platform::docker::STORE_LABEL;
 
 /// Where mlctl is in the container.
 const PROGRAM: &str = "/.mlctl-init";
@@ -53,8 +54,6 @@ pub(super) fn body(
     }
 }
 
-/// The label that says of which store a container is.
-pub(super) const STORE_LABEL: &str = "dev.mlctl.store";
 /// The label that says of which run it is.
 pub(super) const RUN_LABEL: &str = "dev.mlctl.run";
 

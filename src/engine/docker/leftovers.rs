@@ -1,15 +1,19 @@
 //! Containers of runs that were killed before they could remove them.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use mlctl_exec::store::Store;
 
-use super::body::{RUN_LABEL, STORE_LABEL};
+use super::body::RUN_LABEL;
 use super::container;
 use crate::error::CommandError;
-use crate::platform::docker::{self, Daemon};
+use crate::platform::docker::{self, Daemon, STORE_LABEL};
+
+/// No such container is needed for longer than a moment.
+const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 
 /// The containers that runs of this store left: those whose run nobody holds any more.
 pub(crate) fn find(daemon: &Daemon, store: &Store) -> Result<Vec<String>, CommandError> {
@@ -21,9 +25,15 @@ pub(crate) fn find(daemon: &Daemon, store: &Store) -> Result<Vec<String>, Comman
         .map_err(|error| docker::failure("cannot list containers", error))?;
     let is_dead = |container: &ContainerSummary| {
         let run = container.labels.as_ref().and_then(|labels| labels.get(RUN_LABEL));
-        run.is_some_and(|run| !store.is_alive(run))
+        run.map_or_else(|| is_old(container), |run| !store.is_alive(run))
     };
     Ok(all.into_iter().filter(is_dead).filter_map(|container| container.id).collect())
+}
+
+/// Whether a container that is of no run, because it only tries whether files are shared, was forgotten.
+fn is_old(container: &ContainerSummary) -> bool {
+    let created = container.created.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    created.is_some_and(|created| SystemTime::now() > UNIX_EPOCH + created + FORGOTTEN)
 }
 
 /// Removes them. One that cannot be removed now is found by the next mlctl.

@@ -1,6 +1,7 @@
 //! Whether a daemon sees this machine's files. Its address does not tell: a port of this machine may belong to a
 //! virtual one, and a socket be forwarded from another.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -13,28 +14,29 @@ use bollard::query_parameters::{
 };
 use futures_util::TryStreamExt as _;
 
-use super::failure;
+use super::{STORE_LABEL, failure};
 use crate::error::CommandError;
 
 /// Where the directory is in the container that is never started.
 const AT: &str = "/mlctl";
 
-/// Mounts a fresh directory below `directory` into a container that is created and not started, reads a file of it
+/// Mounts a fresh directory of the store into a container that is created and not started, reads a file of it
 /// through the daemon and has it write another. So the image needs no program that could do that.
-pub(super) async fn shares_files(docker: &Docker, directory: &Path, image: &str) -> Result<bool, CommandError> {
+pub(super) async fn shares_files(docker: &Docker, store: &Path, image: &str) -> Result<bool, CommandError> {
     let cannot = |error: io::Error| {
         CommandError::missing("cannot find out whether the Docker daemon shares this machine's files")
-            .cause(format!("cannot write to {}: {error}", directory.display()))
+            .cause(format!("cannot write to {}: {error}", store.display()))
     };
-    let fresh = tempfile::Builder::new().prefix(".probe-").tempdir_in(directory).map_err(cannot)?;
+    let fresh = tempfile::Builder::new().prefix("probe-").tempdir_in(store.join("tmp")).map_err(cannot)?;
     let nonce = fresh.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     std::fs::write(fresh.path().join("from-here"), &nonce).map_err(cannot)?;
     let explain = |error| failure("cannot find out whether the Docker daemon shares this machine's files", error);
-    let container = match docker.create_container(None::<CreateContainerOptions>, body(fresh.path(), image)).await {
-        Ok(created) => created.id,
-        Err(error) if not_there(&error) => return Ok(false),
-        Err(error) => return Err(explain(error)),
-    };
+    let container =
+        match docker.create_container(None::<CreateContainerOptions>, body(store, fresh.path(), image)).await {
+            Ok(created) => created.id,
+            Err(error) if not_there(&error) => return Ok(false),
+            Err(error) => return Err(explain(error)),
+        };
     let shares = exchange(docker, &container, fresh.path(), &nonce).await;
     let gone =
         docker.remove_container(&container, Some(RemoveContainerOptionsBuilder::new().force(true).build())).await;
@@ -43,7 +45,7 @@ pub(super) async fn shares_files(docker: &Docker, directory: &Path, image: &str)
     Ok(shares)
 }
 
-fn body(directory: &Path, image: &str) -> ContainerCreateBody {
+fn body(store: &Path, directory: &Path, image: &str) -> ContainerCreateBody {
     let mount = Mount {
         typ: Some(MountType::BIND),
         source: Some(directory.to_string_lossy().into_owned()),
@@ -52,6 +54,7 @@ fn body(directory: &Path, image: &str) -> ContainerCreateBody {
     };
     ContainerCreateBody {
         image: Some(image.to_owned()),
+        labels: Some(HashMap::from([(STORE_LABEL.to_owned(), store.to_string_lossy().into_owned())])),
         // An image may name no program, and a container must.
         cmd: Some(vec!["never-started".to_owned()]),
         host_config: Some(HostConfig { mounts: Some(vec![mount]), ..HostConfig::default() }),

@@ -211,6 +211,9 @@ fn whether_files_are_shared_is_tried() {
     let seen = tempfile::tempdir().unwrap();
     let hidden = tempfile::tempdir().unwrap();
     let Some(own) = Own::start(&[], Some(hidden.path())) else { return };
+    for store in [&seen, &hidden] {
+        fs::create_dir(store.path().join("tmp")).unwrap();
+    }
     own.import("mlctl-test-empty");
     let home = tempfile::tempdir().unwrap();
     let daemon = connect(home.path(), &[("DOCKER_HOST", &format!("unix://{}", own.socket.display()))]).unwrap();
@@ -219,8 +222,9 @@ fn whether_files_are_shared_is_tried() {
         assert!(!daemon.shares_files(hidden.path(), "mlctl-test-empty").unwrap());
     }
     for dir in [&seen, &hidden] {
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a probe leaves nothing behind");
+        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0, "a probe leaves nothing behind");
     }
+    fs::create_dir(home.path().join("tmp")).unwrap();
     let error = daemon.shares_files(home.path(), "mlctl-test-missing").unwrap_err();
     assert!(error.causes[0].contains("No such image"), "{error:?}");
     let containers = daemon.block_on(
