@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::docker;
+use super::own::Own;
 use crate::support::{Ended, Project, Running, Start, mlctl, skip};
 
 const SPEC: &str = r#"
@@ -40,6 +41,19 @@ fn a_named_daemon_that_is_not_there_ends_what_needs_it() {
     let ended = run(&project, &["build"], &[("DOCKER_CONTEXT", "nowhere")]);
     assert_eq!(ended.code, 3, "{ended:?}");
     assert!(ended.stderr.contains("there is no Docker context `nowhere`"), "{ended:?}");
+}
+
+#[test]
+fn a_daemon_that_does_not_see_this_machines_files_builds_and_does_not_run() {
+    let Some(own) = Own::start(&["busybox:1.35"], None) else { return };
+    let project = Project::new(SPEC);
+    own.hide(&project.store());
+    let built = own.mlctl(&project).arg("build").ended();
+    assert_eq!(built.code, 0, "{built:?}");
+    let ran = own.mlctl(&project).args(["run", "--context", "docker"]).ended();
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("does not see this machine's files"), "{ran:?}");
+    assert_eq!(own.cli(&["ps", "--all", "--quiet"]), "", "nothing ran, and nothing is left");
 }
 
 /// An ssh server on the loopback interface that knows one key, and an `ssh` that uses it.

@@ -57,6 +57,15 @@ impl Own {
         ended.stdout.trim().to_owned()
     }
 
+    /// Gives it another directory in the place of this one.
+    pub(super) fn hide(&self, directory: &Path) {
+        let process = self.process().unwrap().as_raw_nonzero().to_string();
+        let mut mount = Command::new("nsenter");
+        mount.args(["--mount", "--target", &process, "mount", "-t", "tmpfs", "none"]).arg(directory);
+        let ended = mount.ended();
+        assert_eq!(ended.code, 0, "{ended:?}");
+    }
+
     /// Sends it a signal, and waits for its end. What it ran goes on, where it does not end that.
     pub(super) fn end(&self, signal: Signal) {
         let process = self.process().unwrap();
