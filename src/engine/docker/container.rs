@@ -20,8 +20,8 @@ use super::attached::{Attached, Followed, cancelled};
 use super::{Containers, body, failed};
 use crate::platform::docker::failure;
 
-/// How long the daemon may take to say what became of a container.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the daemon may take to say what became of a container, or to remove it.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a command in a container.
 pub(super) async fn run(
@@ -85,6 +85,7 @@ async fn conclude(docker: &Docker, name: &str, followed: Followed, since: Instan
     let Followed { by_us, last, lost } = followed;
     let mut time = since.elapsed();
     let result = match last {
+        Some(News::Started) | None if by_us.is_some() => Ok(()),
         Some(News::NotStarted(reason)) => {
             time = Duration::ZERO;
             Err(StepFailure::NotStarted { reason })
@@ -141,7 +142,8 @@ async fn gone(docker: &Docker, name: &str) {
     let _ = timeout(PATIENCE, docker.wait_container(name, Some(options)).try_next()).await;
 }
 
-/// Removes it, with the volumes that its image declares.
+/// Removes it, with the volumes that its image declares. A daemon that is slow goes on with it alone.
 pub(super) async fn remove(docker: &Docker, name: &str) -> Result<(), Error> {
-    docker.remove_container(name, Some(RemoveContainerOptionsBuilder::new().force(true).v(true).build())).await
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    timeout(PATIENCE, docker.remove_container(name, Some(options))).await.map_err(|_| Error::RequestTimeoutError)?
 }
