@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use crate::support::{Start, skip};
 
 mod connect;
+mod contexts;
 mod credentials;
 mod faults;
 mod images;

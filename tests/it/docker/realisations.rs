@@ -13,13 +13,13 @@ fn statuses(project: &Project) -> Vec<String> {
 }
 
 /// The images that this project's environments were built to.
-fn images(project: &str) -> Vec<String> {
+pub(super) fn images(project: &str) -> Vec<String> {
     let label = format!("label=dev.mlctl.project={project}");
     cli(&["images", "--quiet", "--filter", &label]).lines().map(str::to_owned).collect()
 }
 
 /// Removes them at the end, however it comes.
-struct Images<'a>(&'a str);
+pub(super) struct Images<'a>(pub(super) &'a str);
 
 impl Drop for Images<'_> {
     fn drop(&mut self) {

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Measures mlctl against the Docker CLI with the same Dockerfile, as ratios in one run on this machine.
+
+    python3 benches/docker.py [--quick] [--only NAME[,NAME]] [MLCTL]
+
+MLCTL is the binary (default: target/*/dist/mlctl). Needs a Docker engine with `debian:bookworm-slim`. `docker build` is the
+builder that the CLI has: without buildx the classic one. Everything is in turn, round by round; medians are compared.
+"""
+
+import argparse
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from compare import Bench, peak_memory
+
+PROJECT = "mlctl-bench"
+IMAGE = "mlctl-bench:docker"
+DOCKERFILE = "FROM debian:bookworm-slim\nRUN echo made > /made\n"
+
+
+def docker(*arguments, cwd="/"):
+    ended = subprocess.run(["docker", *arguments], cwd=cwd, capture_output=True, text=True)
+    if ended.returncode != 0:
+        sys.exit(f"docker {arguments}: {ended.stderr}")
+    return ended.stdout.split()
+
+
+def project(bench, name, spec, files):
+    """A project whose environment is built from its own Dockerfile, with this many files of this size beside it."""
+    here = bench.fresh(name)
+    (here / "mlctl.toml").write_text(f'[project]\nname = "{PROJECT}"\n{spec}')
+    count, size = files
+    for i in range(count):
+        folder = here / f"image/data/d{i // 200}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"f{i}").write_bytes(os.urandom(size))
+    (here / "image").mkdir(exist_ok=True)
+    (here / "image/Dockerfile").write_text(DOCKERFILE + ("COPY data /data\n" if count else ""))
+    return here, bench.env(here)
+
+
+BUILT = '[environments.default]\nbuild = { dockerfile = "image/Dockerfile" }\n'
+
+
+def unchanged(bench, files):
+    """An environment that is as it was: one look-up, against a build whose every layer is cached."""
+    here, env = project(bench, "unchanged", BUILT, files)
+    mlctl = [bench.mlctl, "build", "-q"]
+    cli = ["docker", "build", "-q", "-t", IMAGE, "image"]
+    for argv in (mlctl, cli):
+        subprocess.run(argv, cwd=here, env=env, check=True, capture_output=True)
+    time.sleep(1)  # what was written in the last tick of the clock cannot be trusted by its stamp
+    subprocess.run(mlctl, cwd=here, env=env, check=True, capture_output=True)
+    bench.rows(f"an unchanged environment, context of {files[0]} files of {files[1]} bytes", {
+        "docker build": lambda: (cli, here, env),
+        "mlctl build": lambda: (mlctl, here, env),
+    }, "docker build")
+
+
+def edited(bench):
+    """From the edit of a source file to the end of a trivial step that reads it."""
+    spec = BUILT + ('[steps.s]\nsources = ["step.sh"]\nenvironment = "default"\n'
+                    'command = ["sh", "step.sh"]\noutputs.x = { at = "x" }\n')
+    here, env = project(bench, "edited", spec, (0, 0))
+    (here / "copied").mkdir()
+    (here / "copied/Dockerfile").write_text(DOCKERFILE + "WORKDIR /work\nCOPY step.sh /work\n")
+    count = 0
+
+    def edit(path):
+        nonlocal count
+        count += 1
+        path.write_text(f"echo {count} > x\n")
+
+    def mlctl():
+        edit(here / "step.sh")
+        return [bench.mlctl, "run", "-q", "--context", "docker"], here, env
+
+    def cli():
+        edit(here / "copied/step.sh")
+        line = f"docker build -q -t {IMAGE} copied && docker run --rm {IMAGE} sh step.sh"
+        return ["sh", "-c", line], here, env
+
+    for prepare in (mlctl, cli):
+        argv, cwd, env = prepare()
+        subprocess.run(argv, cwd=cwd, env=env, check=True, capture_output=True)
+    bench.rows("edit of a source file to the end of its step", {
+        "docker build, run": cli,
+        "mlctl run": mlctl,
+    }, "docker build, run")
+
+
+def memory(bench):
+    """The peak of a build whose context has 2 GiB, and of one with 100,000 files."""
+    print("\n## peak memory, MiB")
+    for files in ((128, 16 << 20), (100_000, 100)):
+        here, env = project(bench, "memory", BUILT, files)
+        peak = peak_memory([bench.mlctl, "build", "-q"], here, env)
+        again = peak_memory([bench.mlctl, "build", "-q"], here, env)
+        print(f"{files[0]:>7} files of {files[1]} bytes: {peak:.1f} building, {again:.1f} with nothing to do", flush=True)
+        shutil.rmtree(here)
+        remove_images()
+
+
+def remove_images():
+    found = docker("images", "-q", "--filter", f"label=dev.mlctl.project={PROJECT}")
+    found += docker("images", "-q", IMAGE)
+    if found:
+        docker("rmi", "-f", *set(found))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--only", help="names of parts, with commas")
+    parser.add_argument("mlctl", nargs="?")
+    args = parser.parse_args()
+    found = sorted(glob.glob(str(Path(__file__).parent.parent / "target/*/dist/mlctl")), key=os.path.getmtime)
+    mlctl = Path(args.mlctl or (found and found[-1]) or sys.exit("build it first: cargo build --profile dist")).resolve()
+    root = Path(tempfile.mkdtemp(prefix="mlctl-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
+    bench = Bench(mlctl, 1 if args.quick else 9, root)
+    parts = {
+        "unchanged": lambda: unchanged(bench, (10, 1000)),
+        "unchanged-large": lambda: unchanged(bench, (2000, 50_000)),
+        "edited": lambda: edited(bench),
+        "memory": lambda: memory(bench),
+    }
+    try:
+        for part in args.only.split(",") if args.only else parts:
+            parts[part]()
+    finally:
+        remove_images()
+        subprocess.run(["chmod", "-R", "u+w", root])
+        shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
