@@ -15,6 +15,7 @@ mod difference;
 mod ensure;
 mod failure;
 mod file;
+mod images;
 mod pip;
 pub(crate) mod requirements;
 mod resolve;

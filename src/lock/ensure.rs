@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use mlctl_core::diag::Source;
-use mlctl_core::workflow::{EnvironmentKind, Workflow};
+use mlctl_core::diag::{Source, Span};
+use mlctl_core::workflow::Workflow;
 use mlctl_exec::store::Store;
 
 use super::requirements::{self, Inputs};
 use super::wanted::{UrlInput, Wanted};
-use super::{FILE_NAME, Lock, LockedImage, file, resolve, urls};
-use crate::environment::{Maker, Phase, Progress, Target, Update, described};
+use super::{FILE_NAME, Lock, file, images, resolve, urls};
+use crate::environment::{Maker, Progress, Target, described};
 use crate::error::CommandError;
-use crate::image::registry::{self, Resolved};
 use crate::platform::docker::Daemon;
 
 /// What may be changed in a lock.
@@ -90,39 +89,22 @@ pub(crate) fn ensure(
 enum Change<'a> {
     Resolve(&'a str, &'a Inputs),
     Download(&'a str, UrlInput<'a>),
-    /// Which image a name stands for.
-    FindImage(String),
+    /// Which image a name stands for, and where the spec names it.
+    FindImage(String, Option<Span>),
     ForgetEnvironment(String),
     ForgetImage(String),
     ForgetUrl(String),
 }
 
-/// The images that are to be found, or are not wanted any more. Only where steps run in containers: what images others
-/// have locked stays.
+/// What has to change of images. Only where steps run in containers: what images others have locked stays.
 fn images<'a>(project: Project<'_>, lock: &Lock, wanted: &Wanted<'_>, mode: Mode) -> Vec<Change<'a>> {
-    let Target { platform, base_images: Some(base_images) } = project.target else { return Vec::new() };
-    let environment = |name: &str| project.workflow.environments.get(name);
-    let named = wanted.environments.iter().filter_map(|name| match &environment(name)?.kind {
-        EnvironmentKind::Image(image) => Some(image.clone()),
-        EnvironmentKind::Described { .. } | EnvironmentKind::Build(_) => None,
-    });
-    let bases = wanted.bases.iter().filter_map(|base| {
-        let Some(name) = base else { return Some(base_images.image(None)) };
-        let described = described(name, environment(name)?).ok()?;
-        let locked = lock.environment(name, platform).map(|locked| locked.python.as_str());
-        match described.python.or(locked).filter(|_| described.has_python()) {
-            None if described.has_python() => None,
-            python => Some(base_images.image(python)),
-        }
-    });
-    let all: BTreeSet<String> = named.chain(bases).collect();
-    let stale = |name: &&String| mode == Mode::Update || lock.image(name, platform).is_none();
-    let mut changes: Vec<Change<'a>> = all.iter().filter(stale).cloned().map(Change::FindImage).collect();
-    if wanted.whole {
-        let gone = lock.images.keys().filter(|name| !all.contains(*name));
-        changes.extend(gone.cloned().map(Change::ForgetImage));
-    }
-    changes
+    let Some(all) = images::wanted(project, lock, wanted) else { return Vec::new() };
+    let platform = &project.target.platform;
+    let gone = lock.images.keys().filter(|name| wanted.whole && !all.contains_key(*name));
+    let gone: Vec<Change<'a>> = gone.cloned().map(Change::ForgetImage).collect();
+    let stale = |name: &String| mode == Mode::Update || lock.image(name, platform).is_none();
+    let found = all.into_iter().filter(|(name, _)| stale(name)).map(|(name, span)| Change::FindImage(name, span));
+    found.chain(gone).collect()
 }
 
 fn changes<'a>(
@@ -167,9 +149,9 @@ impl Change<'_> {
                 let maker = Maker::new(name, project.root, project.store.root(), progress);
                 let site =
                     resolve::Site { target: project.target, daemon: project.daemon, authorities: project.authorities };
-                let image_of = |daemon: &Daemon, name: &str| match lock.image(name, &project.target.platform) {
+                let image_of = |name: &str| match lock.image(name, &project.target.platform) {
                     Some(locked) if mode != Mode::Update => Ok(locked.clone()),
-                    _ => find_image(Some(daemon), name, mode == Mode::Update, progress),
+                    _ => images::find(project, (name, None), mode == Mode::Update, progress),
                 };
                 let locked = resolve::resolve(&maker, project.spec, (&described, inputs), &site, &image_of)?;
                 lock.environments
@@ -182,8 +164,8 @@ impl Change<'_> {
                 let found = found.map_err(|reason| urls::failed(project.spec, url, input.span, &reason))?;
                 lock.urls.insert((*url).to_owned(), found);
             }
-            Self::FindImage(name) => {
-                let locked = find_image(project.daemon, name, mode == Mode::Update, progress)?;
+            Self::FindImage(name, span) => {
+                let locked = images::find(project, (name, *span), mode == Mode::Update, progress)?;
                 lock.images.entry(name.clone()).or_default().insert(project.target.platform.clone(), locked);
             }
             Self::ForgetEnvironment(name) => drop(lock.environments.remove(name)),
@@ -204,33 +186,12 @@ impl Change<'_> {
                 format!("{url} must have another SHA-256 than the locked one")
             }
             Self::Download(url, _) => format!("{url} is not locked"),
-            Self::FindImage(name) => format!("image `{name}` is not locked for {platform}"),
+            Self::FindImage(name, _) => format!("image `{name}` is not locked for {platform}"),
             Self::ForgetImage(name) => format!("image `{name}` is not used any more"),
             Self::ForgetEnvironment(name) => format!("there is no environment `{name}` any more"),
             Self::ForgetUrl(url) => format!("{url} is not an input any more"),
         }
     }
-}
-
-/// Which image `name` stands for; `anew`: now, whatever the daemon has.
-fn find_image(
-    daemon: Option<&Daemon>,
-    name: &str,
-    anew: bool,
-    progress: &Progress<'_>,
-) -> Result<LockedImage, CommandError> {
-    if let Some((_, digest)) = name.split_once('@') {
-        return Ok(LockedImage { digest: digest.to_owned(), local: false });
-    }
-    let daemon = daemon.ok_or_else(|| {
-        CommandError::missing(format!("there is no Docker daemon to ask which image `{name}` is"))
-            .hint("lock it where there is one: `mlctl lock --context docker`")
-    })?;
-    progress(Update::Working { phase: Phase::Resolving, subject: name, line: "" });
-    Ok(match registry::resolve(daemon, name, anew)? {
-        Resolved::Registry(digest) => LockedImage { digest, local: false },
-        Resolved::Local(digest) => LockedImage { digest, local: true },
-    })
 }
 
 /// What each environment asks for, of those that have a Python.
@@ -258,5 +219,7 @@ pub(crate) fn requirements_files(
 fn frozen(lock: &Lock, changes: &[Change<'_>], target: &Target) -> CommandError {
     let error = CommandError::missing(format!("{FILE_NAME} is not up to date, and may not be changed"));
     let reasons: Vec<String> = changes.iter().map(|change| change.reason(lock, &target.platform)).collect();
-    error.cause(reasons.join("\n")).hint("run `mlctl lock` and commit the file")
+    let images = changes.iter().any(|change| matches!(change, Change::FindImage(..) | Change::ForgetImage(_)));
+    let how = if images { "run `mlctl lock` in this context (`--context`)" } else { "run `mlctl lock`" };
+    error.cause(reasons.join("\n")).hint(format!("{how} and commit the file"))
 }

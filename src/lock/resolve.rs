@@ -45,7 +45,7 @@ pub(super) fn resolve(
     spec: &Source,
     (environment, inputs): (&Described<'_>, &Inputs),
     site: &Site<'_>,
-    image_of: &dyn Fn(&Daemon, &str) -> Result<LockedImage, CommandError>,
+    image_of: &dyn Fn(&str) -> Result<LockedImage, CommandError>,
 ) -> Result<LockedEnvironment, CommandError> {
     let python = match environment.python {
         Some(declared) => declared.to_owned(),
@@ -56,7 +56,7 @@ pub(super) fn resolve(
         _ if !environment.asks_for_distributions() => Vec::new(),
         (Some(daemon), Some(base_images)) if elsewhere() => {
             let name = base_images.image(Some(&python));
-            let image = image_of(daemon, &name)?;
+            let image = image_of(&name)?;
             let (image, authorities) = ((name.as_str(), &image), site.authorities);
             let question = container::Question { environment, inputs, image, authorities };
             container::resolve(daemon, &question, maker)?

@@ -161,3 +161,22 @@ fn what_this_machine_has_no_python_for_is_resolved_in_the_base_image() {
     assert_eq!(frozen.code, 3, "{frozen:?}");
     assert!(frozen.stderr.contains("mlctl.lock is not up to date"), "{frozen:?}");
 }
+
+#[test]
+fn an_image_that_cannot_be_found_is_said_at_its_environment() {
+    if !docker() {
+        return;
+    }
+    let project = Project::new(
+        "[project]\nname = \"mlctl-it-unknown\"\n[environments.gone]\nimage = \"registry.invalid/gone:1\"\n\
+         [steps.only]\nenvironment = \"gone\"\nscript = 'true'\n",
+    );
+    let refused = project.run(&["--context", "docker", "run"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    for said in ["error[unknown-image]", "mlctl.toml:3:15", "registry.invalid/gone:1"] {
+        assert!(refused.stderr.contains(said), "{said}: {refused:?}");
+    }
+    let refused = project.run(&["--context", "docker", "plan", "--locked"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    assert!(refused.stderr.contains("image `registry.invalid/gone:1` is not locked for linux-"), "{refused:?}");
+}
