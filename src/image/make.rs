@@ -16,13 +16,31 @@ use super::progress::Event;
 use super::recipe::{self, Recipe, RecipeKind};
 use super::request::{self, Order};
 use super::session::{Offer, Session};
-use super::{Builder, ENVIRONMENT_LABEL, Origin, PROJECT_LABEL, Wanted, classic, failure, platform, wire};
+use super::{
+    Builder, ENVIRONMENT_LABEL, Origin, PROJECT_LABEL, Wanted, classic, failure, pip, platform, proxies, wire,
+};
 use crate::config::secret;
 use crate::environment::NamedImage;
 use crate::error::CommandError;
+use crate::lock::LockedEnvironment;
+use crate::prepare;
 
 /// The context in the temporary directory of a generated Dockerfile.
 const STAGED: &str = "context";
+
+/// What is sent, and what goes with it.
+struct Prepared {
+    /// The Dockerfile.
+    text: String,
+    /// Where it is in the archive.
+    dockerfile: String,
+    files: Arc<BuildContext>,
+    extra: Vec<(String, Vec<u8>)>,
+    /// For those who ask in the session, by id.
+    secrets: BTreeMap<String, Vec<u8>>,
+    /// Kept until the build is over.
+    _staged: Option<tempfile::TempDir>,
+}
 
 impl Builder<'_> {
     /// Builds the image, and gives its id. The tag is set when it is whole.
@@ -33,42 +51,27 @@ impl Builder<'_> {
         if !buildkit {
             classic::check(self, recipe)?;
         }
-        let ca = self.ca()?;
-        let manner = Manner { mounts: buildkit, ca: ca.is_some(), ..Manner::default() };
-        let text = recipe.text(manner);
-        let staged;
-        let (files, extra, dockerfile) = match (&recipe.kind, &wanted.files) {
-            (RecipeKind::File(_), Some(files)) => {
-                let (name, extra) = files.dockerfile(&text, !buildkit);
-                (Arc::clone(files), extra, name)
-            }
-            _ => {
-                staged = self.stage(recipe, ca.as_deref().filter(|_| !buildkit))?;
-                let directory = staged.path().join(STAGED);
-                let files =
-                    BuildContext::scan(&directory, &directory.join("Dockerfile"), &staged.path().join("stamps"))?;
-                let (name, extra) = files.dockerfile(&text, !buildkit);
-                (Arc::new(files), extra, name)
-            }
-        };
         let at = (recipe.environment.as_str(), recipe.span);
-        let secrets = secret::of_build(self.context, &self.project.source, at, recipe.secrets())?;
-        let build = unique();
+        let own = secret::of_build(self.context, &self.project.source, at, recipe.secrets())?;
+        let Prepared { text, dockerfile, files, extra, mut secrets, _staged } = self.prepared(wanted, buildkit)?;
+        secrets.extend(own.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())));
         let session = if buildkit {
-            let offer = self.offer(recipe, &secrets, ca)?;
-            let opened = Session::open(self.daemon, unique(), offer).await;
+            let ssh = if recipe.ssh() { Some(failure::agent(self, recipe)?) } else { None };
+            let opened = Session::open(self.daemon, unique(), Offer { secrets, ssh }).await;
             Some(opened.map_err(|error| failure::wire(self, recipe, error))?)
         } else {
             None
         };
-        let platform = self.how.platform.as_deref().map(platform::docker);
+        let (build, platform) = (unique(), self.how.platform.as_deref().map(platform::docker));
+        let mut args = proxies::args(self.daemon);
+        args.extend(recipe.args());
         let order = Order {
             session: session.as_ref().map(|session| session.id.as_str()),
             build: &build,
             tag: &wanted.reference,
             dockerfile: &dockerfile,
             target: recipe.target(),
-            args: recipe.args(),
+            args,
             labels: BTreeMap::from([
                 (PROJECT_LABEL, self.project.workflow.name.as_str()),
                 (ENVIRONMENT_LABEL, recipe.environment.as_str()),
@@ -79,9 +82,40 @@ impl Builder<'_> {
         };
         let mut tell = |event: Event<'_>| (self.watch)(&recipe.environment, event);
         let (body, sent) = counted(Arc::clone(&files).tar(extra));
-        let built = request::build(self.daemon, &order, (body, &sent), secrets, &mut tell).await;
+        let built = request::build(self.daemon, &order, (body, &sent), own, &mut tell).await;
         // Which file it was that could not be sent is known here only.
         built.map_err(|error| files.fault().unwrap_or_else(|| failure::unbuilt(self, recipe, &text, error)))
+    }
+
+    /// Lays out what is to be sent.
+    fn prepared(&self, wanted: &Wanted, buildkit: bool) -> Result<Prepared, CommandError> {
+        let recipe = &wanted.recipe;
+        let ca = self.ca()?;
+        let locked = match (&recipe.kind, &wanted.files) {
+            (RecipeKind::File(file), Some(files)) => {
+                let text = file.text.clone();
+                let (dockerfile, extra) = files.dockerfile(&text, !buildkit);
+                let secrets = ca.map(|ca| (generated::CA.to_owned(), ca)).into_iter().collect();
+                return Ok(Prepared { text, dockerfile, files: Arc::clone(files), extra, secrets, _staged: None });
+            }
+            (RecipeKind::Described { locked, .. }, _) => locked.as_ref(),
+            (RecipeKind::File(_), None) => None,
+        };
+        let pip = pip::settings().filter(|_| buildkit && locked.is_some());
+        let (staged, wheels) = self.stage(locked, ca.as_deref().filter(|_| !buildkit))?;
+        let text = recipe.text(Manner { mounts: buildkit, ca: ca.is_some(), pip: pip.is_some(), wheels });
+        let directory = staged.path().join(STAGED);
+        let files = BuildContext::scan(&directory, &directory.join("Dockerfile"), &staged.path().join("stamps"))?;
+        let (dockerfile, extra) = files.dockerfile(&text, !buildkit);
+        let secrets = [(generated::CA, ca), (generated::PIP, pip)];
+        Ok(Prepared {
+            dockerfile,
+            files: Arc::new(files),
+            extra,
+            text,
+            secrets: secrets.into_iter().filter_map(|(id, value)| Some((id.to_owned(), value?))).collect(),
+            _staged: Some(staged),
+        })
     }
 
     /// A base image of this machine alone is the one that was locked.
@@ -100,42 +134,33 @@ impl Builder<'_> {
             .hint("build or load it again, or take what there is: `mlctl lock --update`"))
     }
 
-    /// What the build may ask for.
-    fn offer(
+    /// The context of a generated Dockerfile, in the store; whether there are distributions of this machine in it.
+    fn stage(
         &self,
-        recipe: &Recipe,
-        own: &BTreeMap<String, String>,
-        ca: Option<Vec<u8>>,
-    ) -> Result<Offer, CommandError> {
-        let mut secrets: BTreeMap<String, Vec<u8>> = ca.map(|ca| (generated::CA.to_owned(), ca)).into_iter().collect();
-        secrets.extend(own.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())));
-        let ssh = if recipe.ssh() { Some(failure::agent(self, recipe)?) } else { None };
-        Ok(Offer { secrets, ssh })
-    }
-
-    /// The context of a generated Dockerfile.
-    fn stage(&self, recipe: &Recipe, ca: Option<&[u8]>) -> Result<tempfile::TempDir, CommandError> {
-        let cannot = |error: std::io::Error| CommandError::missing("cannot write to the store").because(&error);
+        locked: Option<&LockedEnvironment>,
+        ca: Option<&[u8]>,
+    ) -> Result<(tempfile::TempDir, bool), CommandError> {
+        let cannot = |error: io::Error| CommandError::missing("cannot write to the store").because(&error);
         let directory = tempfile::tempdir_in(self.store.join("tmp")).map_err(cannot)?;
         let context = directory.path().join(STAGED);
         fs::create_dir(&context).map_err(cannot)?;
-        if let RecipeKind::Described { locked: Some(locked), .. } = &recipe.kind {
+        let mut wheels = false;
+        if let Some(locked) = locked {
             fs::write(context.join(generated::REQUIREMENTS), recipe::requirements(locked)).map_err(cannot)?;
+            wheels = pip::wheels(&self.project.root, locked, &context.join(generated::WHEELS)).map_err(cannot)?;
         }
         if let Some(ca) = ca {
             fs::write(context.join(generated::CA), ca).map_err(cannot)?;
         }
-        Ok(directory)
+        Ok((directory, wheels))
     }
 
     /// The certificates that the context names.
     fn ca(&self) -> Result<Option<Vec<u8>>, CommandError> {
-        let Some(path) = &self.context.merged.ca else { return Ok(None) };
-        let read = fs::read(self.project.root.join(crate::session::expand_home(path)));
-        read.map(Some).map_err(|error| {
-            CommandError::missing(format!("cannot read `{path}`, the `ca` of the context `{}`", self.context.name))
-                .because(&error)
-        })
+        let Some(path) = prepare::authorities(self.context)? else { return Ok(None) };
+        fs::read(path)
+            .map(Some)
+            .map_err(|error| CommandError::missing("cannot read the context's `ca`").because(&error))
     }
 }
 

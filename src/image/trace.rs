@@ -46,10 +46,8 @@ impl Trace {
     /// The step that failed, if one did.
     pub(super) fn into_failed(mut self) -> Option<FailedStep> {
         let failed = self.failed.take().or_else(|| self.current.take().map(|(id, _)| id))?;
-        let mut log = self.logs.remove(&failed).unwrap_or_default();
-        if let Some(mut filter) = self.filters.remove(&failed) {
-            filter.finish(&mut log);
-        }
+        self.flush(&failed, &mut |_| {});
+        let log = self.logs.remove(&failed).unwrap_or_default();
         let name = self.names.remove(&failed).unwrap_or(failed);
         Some(FailedStep { name, log, error: self.error })
     }
@@ -78,6 +76,18 @@ impl Trace {
         tell(Event::Output { id, text: &clean });
     }
 
+    /// What was held back, as the beginning of a secret it might have been, is certain now.
+    fn flush(&mut self, id: &str, tell: &mut dyn FnMut(Event<'_>)) {
+        let mut rest = Vec::new();
+        if let Some(mut filter) = self.filters.remove(id) {
+            filter.finish(&mut rest);
+        }
+        if !rest.is_empty() {
+            self.logs.entry(id.to_owned()).or_default().extend_from_slice(&rest);
+            tell(Event::Output { id, text: &rest });
+        }
+    }
+
     fn vertex(&mut self, vertex: &Vertex, tell: &mut dyn FnMut(Event<'_>)) {
         let (id, name) = (&vertex.digest, &vertex.name);
         self.names.insert(id.clone(), name.clone());
@@ -89,6 +99,7 @@ impl Trace {
         if !self.ended.insert(id.clone()) {
             return;
         }
+        self.flush(id, tell);
         let end = if !vertex.error.is_empty() {
             // What was cancelled because of it comes later, or says so.
             if self.failed.is_none() && !vertex.error.contains("context canceled") {
@@ -135,6 +146,7 @@ impl Trace {
     /// The classic builder's step at hand is over.
     pub(super) fn end(&mut self, tell: &mut dyn FnMut(Event<'_>)) {
         if let Some((id, cached)) = self.current.take() {
+            self.flush(&id, tell);
             let name = self.names.get(&id).cloned().unwrap_or_default();
             self.logs.remove(&id);
             tell(Event::Ended {

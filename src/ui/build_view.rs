@@ -191,8 +191,11 @@ impl Environment {
     }
 
     fn ended(&mut self, head: &str, id: &str, name: &str, end: End) -> Vec<Line> {
-        let step = self.steps.shift_remove(id);
+        // The last line may have no end.
+        let mut lines =
+            if self.cut.get(id).is_some_and(|cut| !cut.is_empty()) { self.output(head, id, b"\n") } else { Vec::new() };
         self.cut.remove(id);
+        let step = self.steps.shift_remove(id);
         let counts = !is_internal(name);
         let how = match end {
             End::Cached => {
@@ -208,7 +211,8 @@ impl Environment {
             End::Failed => format!("{ERROR}failed{ERROR:#}"),
         };
         let text = format!("{head}  {name}  {how}");
-        vec![if counts { Line::Plain(text) } else { Line::Detail(text) }]
+        lines.push(if counts { Line::Plain(text) } else { Line::Detail(text) });
+        lines
     }
 
     fn output(&mut self, head: &str, id: &str, text: &[u8]) -> Vec<Line> {

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use crate::support::{Start, skip};
 
+mod build;
 mod connect;
 mod contexts;
 mod credentials;
