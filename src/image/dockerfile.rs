@@ -96,10 +96,12 @@ pub(super) fn step<'a>(all: &'a [Instruction], name: &str) -> Option<&'a Instruc
 
 /// The images that stages begin with.
 pub(super) fn images(all: &[Instruction]) -> Vec<String> {
-    let from = all.iter().filter(|one| one.keyword == "FROM");
-    let image =
-        |one: &Instruction| one.text.split_whitespace().skip(1).find(|word| !word.starts_with("--")).map(str::to_owned);
-    from.filter_map(image).collect()
+    all.iter().filter(|one| one.keyword == "FROM").filter_map(base).map(str::to_owned).collect()
+}
+
+/// The image of a `FROM`.
+fn base(from: &Instruction) -> Option<&str> {
+    from.text.split_whitespace().skip(1).find(|word| !word.starts_with("--"))
 }
 
 /// The line that names an image.
@@ -111,10 +113,10 @@ fn from<'a>(all: &'a [Instruction], image: &str) -> Option<&'a Instruction> {
         image.strip_suffix(":latest").unwrap_or(image).to_owned()
     };
     let wanted = short(image.split_whitespace().next().unwrap_or_default());
-    let names = |one: &&Instruction| {
-        one.text
-            .split(|c: char| c.is_whitespace() || c == '=' || c == ',')
-            .any(|word| !word.is_empty() && short(word) == wanted)
+    let names = |one: &&Instruction| match one.keyword.as_str() {
+        "FROM" => base(one).is_some_and(|word| short(word) == wanted),
+        // `--from=` and `--mount=...,from=`
+        _ => one.text.split([' ', '\t', '=', ',']).any(|word| !word.is_empty() && short(word) == wanted),
     };
     all.iter().find(names)
 }

@@ -24,7 +24,7 @@ fn a_secret_is_read_and_is_nowhere_afterwards() {
     fs::create_dir_all(&config).unwrap();
     fs::write(config.join("config.toml"), "[contexts.local]\nsecrets.TOKEN = { env = \"OURS\" }\n").unwrap();
     let mut build = tools.project.command(mlctl());
-    let ended = build.env("OURS", SECRET).args(["build", "-v", "-o", "json"]).ended();
+    let ended = build.env("OURS", SECRET).args(["build", "--no-cache", "-v", "-o", "json"]).ended();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.stderr.contains("***") && !ended.stderr.contains(SECRET), "printed by the build: {ended:?}");
     let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
