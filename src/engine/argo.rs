@@ -70,9 +70,9 @@ pub(crate) fn manifest(
             executor: &images::executor(context),
             owner: (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
         };
-        if job.clash().is_none() {
-            let compiled = compile(&job);
-            return compiled.map(Some).map_err(|diags| CommandError::diags(project.source.clone(), diags));
+        let workflow = compile(&job).map_err(|diags| CommandError::diags(project.source.clone(), diags))?;
+        if !job.clashes() {
+            return Ok(Some(workflow));
         }
     }
     Ok(None)

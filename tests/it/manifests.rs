@@ -141,3 +141,24 @@ fn a_manifest_is_for_plans_on_clusters_and_runs_there_are_not_yet() {
     let ended = project.run(&["plan", "--context", "cluster"]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
 }
+
+#[test]
+fn an_image_that_is_made_is_known_by_its_content() {
+    let steps = "environments.own = { build = { dir = \"docker\" } }\nenvironments.jq = { system-packages = [\"jq\"] }\n\
+                 steps.a = { command = [\"a\"], environment = \"own\" }\n\
+                 steps.b = { command = [\"b\"], environment = \"jq\" }";
+    let project = on_cluster(steps, "registry = \"r.example.com\"");
+    project.write("docker/Dockerfile", "FROM busybox:1.35\n");
+    let ask = ["plan", "--context", "cluster", "--output", "manifest", "a"];
+    let image = |manifest: &str| {
+        let image = Regex::new("image: (r.example.com/mlctl/demo-own:[0-9a-f]{32})\n").unwrap();
+        image.captures(manifest).unwrap_or_else(|| panic!("{manifest}"))[1].to_owned()
+    };
+    let before = image(&project.ok(&ask));
+    assert_eq!(image(&project.ok(&ask)), before);
+    project.write("docker/Dockerfile", "FROM busybox:1.35\nENV A=1\n");
+    assert_ne!(image(&project.ok(&ask)), before);
+    // What it begins with is not in the lock: nobody can tell what it would be.
+    let ended = project.run(&["plan", "--context", "cluster", "--output", "manifest", "b"]);
+    assert!(ended.code == 3 && ended.stderr.contains("mlctl lock"), "{}", ended.stderr);
+}

@@ -49,9 +49,9 @@ impl Job<'_> {
         names::workflow(&self.plan.workflow.name, self.run)
     }
 
-    /// Why another run id is needed, if it is.
-    pub(crate) fn clash(&self) -> Option<(String, String)> {
-        names::clash(self.plan, self.units, self.cutting.pods, &self.name())
+    /// Whether another run id is needed: Argo would take two of its nodes for one.
+    pub(crate) fn clashes(&self) -> bool {
+        names::clash(self.plan, self.units, self.cutting.pods, &self.name()).is_some()
     }
 }
 

@@ -48,7 +48,12 @@ fn built(
 ) -> Result<String, CommandError> {
     let store = session::store_root()?;
     let wanted = Builder::wanted(name, project, context, lock, &store, &target.platform)?;
-    Ok(wanted.map(|wanted| of_registry(context, &wanted.reference)).unwrap_or_default())
+    let wanted = wanted.ok_or_else(|| {
+        CommandError::missing(format!("the image of environment `{name}` is not known"))
+            .cause("mlctl.lock does not have the image that it begins with")
+            .hint("run `mlctl lock --context docker`")
+    })?;
+    Ok(of_registry(context, &wanted.reference))
 }
 
 /// The image with `mlctl-exec` in it.
