@@ -21,7 +21,7 @@ pub(crate) struct Maker<'a> {
     /// The project: tools run in it, and options name paths in it.
     pub(crate) project: &'a Path,
     /// The store's root.
-    store: &'a Path,
+    pub(crate) store: &'a Path,
     uv: OnceCell<Option<PathBuf>>,
     progress: &'a Progress<'a>,
 }

@@ -21,7 +21,7 @@ use super::{Distribution, LockedImage, pip};
 use crate::environment::{Maker, Phase};
 use crate::error::CommandError;
 use crate::image::registry;
-use crate::platform::docker::{Daemon, failure};
+use crate::platform::docker::{Daemon, STORE_LABEL, failure};
 
 /// Where the files are in the container.
 const PLACE: &str = "/mlctl";
@@ -84,7 +84,8 @@ pub(super) fn resolve(
         }
         maker.tell(Phase::Resolving, "in a container");
         let what = format!("cannot resolve the environment `{name}` in a container of `{}`", question.image.0);
-        let container = create(daemon, &reference, question).await.map_err(|error| failure(&what, error))?;
+        let container =
+            create(daemon, &reference, question, maker.store).await.map_err(|error| failure(&what, error))?;
         let said = run(daemon, &container, archive).await;
         let forced = RemoveContainerOptionsBuilder::default().force(true).build();
         // One that cannot be removed only takes space.
@@ -100,7 +101,7 @@ pub(super) fn resolve(
     Err(unresolved("pip", question.environment, &said, (&file, &lines(question.inputs))))
 }
 
-async fn create(daemon: &Daemon, image: &str, question: &Question<'_>) -> Result<String, DockerError> {
+async fn create(daemon: &Daemon, image: &str, question: &Question<'_>, store: &Path) -> Result<String, DockerError> {
     let requirements = format!("{PLACE}/requirements.txt");
     let mut command = vec!["-c", SCRIPT, "pip", "--no-input", "--disable-pip-version-check", "install", "--quiet"];
     command.extend(["--progress-bar", "off", "--dry-run", "--ignore-installed", "--report", "-", "-r", &requirements]);
@@ -116,7 +117,7 @@ async fn create(daemon: &Daemon, image: &str, question: &Question<'_>) -> Result
         env: Some(passed.chain(["PIP_ROOT_USER_ACTION=ignore".to_owned()]).collect()),
         user: Some("0:0".to_owned()),
         working_dir: Some("/".to_owned()),
-        labels: Some([("dev.mlctl.resolving".to_owned(), question.environment.name.to_owned())].into()),
+        labels: Some([(STORE_LABEL.to_owned(), store.to_string_lossy().into_owned())].into()),
         ..ContainerCreateBody::default()
     };
     Ok(daemon.client().create_container(None::<CreateContainerOptions>, body).await?.id)

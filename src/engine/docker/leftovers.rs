@@ -12,7 +12,7 @@ use super::container;
 use crate::error::CommandError;
 use crate::platform::docker::{self, Daemon, STORE_LABEL};
 
-/// No such container is needed for longer than a moment.
+/// No container of no run is needed for longer.
 const FORGOTTEN: Duration = Duration::from_secs(60 * 60);
 
 /// The containers that runs of this store left: those whose run nobody holds any more.
@@ -30,7 +30,7 @@ pub(crate) fn find(daemon: &Daemon, store: &Store) -> Result<Vec<String>, Comman
     Ok(all.into_iter().filter(is_dead).filter_map(|container| container.id).collect())
 }
 
-/// Whether a container that is of no run, because it only tries whether files are shared, was forgotten.
+/// Whether a container of no run was forgotten: one that tries whether files are shared, or resolves an environment.
 fn is_old(container: &ContainerSummary) -> bool {
     let created = container.created.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     created.is_some_and(|created| SystemTime::now() > UNIX_EPOCH + created + FORGOTTEN)

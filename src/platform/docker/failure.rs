@@ -105,3 +105,43 @@ fn chain(error: &Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status_code: u16, message: &str) -> CommandError {
+        failure("cannot do it", Error::DockerResponseServerError { status_code, message: message.to_owned() })
+    }
+
+    #[test]
+    fn what_daemons_answer_is_explained() {
+        for (status, message, code, hint) in [
+            (404, "No such image: x:latest", 3, "docker image ls"),
+            (500, "write /var/lib/docker/tmp/x: no space left on device", 3, "docker system df"),
+            (500, "could not select device driver \"\" with capabilities: [[gpu]]", 3, "NVIDIA"),
+            (403, "authorization denied by plugin x", 3, "does not allow"),
+            (400, "client version 1.53 is too new. Maximum supported API version is 1.41", 3, "upgrade Docker"),
+            (400, "client version 1.41 is too old. Minimum supported API version is 1.44", 3, "upgrade mlctl"),
+            (404, "No such container: x", 3, ""),
+            (500, "something else", 3, ""),
+            (409, "Conflict. The container name is already in use", 1, ""),
+            (400, "invalid argument", 1, ""),
+        ] {
+            let error = answered(status, message);
+            assert_eq!((error.kind.code(), error.causes), (code, vec![message.to_owned()]));
+            assert!(error.hints.concat().contains(hint) && error.hints.is_empty() == hint.is_empty(), "{message}");
+        }
+        assert_eq!(answered(500, " ").causes, ["the daemon answered 500"]);
+    }
+
+    #[test]
+    fn a_daemon_that_went_away_is_told_from_one_that_refuses() {
+        let broken = std::io::Error::from(ErrorKind::BrokenPipe);
+        for error in [Error::RequestTimeoutError, Error::IOError { err: broken }] {
+            let error = failure("cannot do it", error);
+            assert_eq!(error.kind.code(), 3);
+            assert!(error.hints[0].contains("docker info"), "{error:?}");
+        }
+    }
+}
