@@ -57,6 +57,11 @@ pub(super) fn lock(session: &Session, args: LockArgs) -> Result<ExitCode, Comman
     let wanted = wanted(&project, &args.environments)?;
     let after = lock::ensure(of, &wanted, mode, &|update| progress.update(update))?;
     drop(progress);
+    if args.update && engine.daemon().is_none() && !after.images.is_empty() {
+        session
+            .ui
+            .note("images are looked up anew in a context with containers: `mlctl lock --update --context docker`");
+    }
     let differences = after.differences(&before);
     if session.ui.is_json() {
         session.ui.json(&report(&after, &differences))?;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bollard::container::LogOutput;
 use bollard::errors::Error as DockerError;
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptions, RemoveContainerOptionsBuilder, StartContainerOptions,
     UploadToContainerOptionsBuilder,
@@ -26,10 +26,11 @@ use crate::platform::docker::{Daemon, STORE_LABEL, failure};
 /// Where the files are in the container.
 const PLACE: &str = "/mlctl";
 
-/// Arguments are pip's. A certificate authority is trusted besides those of the image.
+/// Arguments are pip's. A certificate authority is trusted besides those of the image. How pip ended is said last: the
+/// container is gone when it ends, so that none is left by who is killed.
 const SCRIPT: &str = "if [ -f /mlctl/ca.pem ]; then \
                       (cat /etc/ssl/certs/ca-certificates.crt 2>/dev/null; echo; cat /mlctl/ca.pem) > /mlctl/all.pem; \
-                      export PIP_CERT=/mlctl/all.pem; fi; exec python3 -m pip \"$@\"";
+                      export PIP_CERT=/mlctl/all.pem; fi; python3 -m pip \"$@\"; echo \"mlctl: $?\" >&2";
 
 /// Of this machine's configuration, what says where distributions come from.
 const PASSED: [&str; 14] = [
@@ -59,12 +60,11 @@ pub(super) struct Question<'a> {
     pub(super) authorities: Option<&'a Path>,
 }
 
-/// What a container printed, and how it ended.
+/// What a container printed.
 #[derive(Default)]
 struct Said {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    code: i64,
 }
 
 pub(super) fn resolve(
@@ -87,16 +87,19 @@ pub(super) fn resolve(
         let container =
             create(daemon, &reference, question, maker.store).await.map_err(|error| failure(&what, error))?;
         let said = run(daemon, &container, archive).await;
-        let forced = RemoveContainerOptionsBuilder::default().force(true).build();
-        // One that cannot be removed only takes space.
-        let _ = daemon.client().remove_container(&container, Some(forced)).await;
+        if said.is_err() {
+            let forced = RemoveContainerOptionsBuilder::default().force(true).build();
+            // One that cannot be removed only takes space.
+            let _ = daemon.client().remove_container(&container, Some(forced)).await;
+        }
         said.map_err(|error| failure(&what, error))
     })?;
-    let stdout = String::from_utf8_lossy(&said.stdout);
-    if said.code == 0 {
+    let (stdout, stderr) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    let (stderr, code) = stderr.trim_end().rsplit_once("mlctl: ").unwrap_or((&stderr, "killed"));
+    if code == "0" {
         return pip::distributions(&stdout);
     }
-    let said = String::from_utf8_lossy(&said.stderr).into_owned() + &stdout;
+    let said = format!("{stderr}{stdout}");
     let file = format!("{PLACE}/requirements.txt");
     Err(unresolved("pip", question.environment, &said, (&file, &lines(question.inputs))))
 }
@@ -117,6 +120,7 @@ async fn create(daemon: &Daemon, image: &str, question: &Question<'_>, store: &P
         env: Some(passed.chain(["PIP_ROOT_USER_ACTION=ignore".to_owned()]).collect()),
         user: Some("0:0".to_owned()),
         working_dir: Some("/".to_owned()),
+        host_config: Some(HostConfig { auto_remove: Some(true), ..HostConfig::default() }),
         labels: Some([(STORE_LABEL.to_owned(), store.to_string_lossy().into_owned())].into()),
         ..ContainerCreateBody::default()
     };
@@ -139,8 +143,6 @@ async fn run(daemon: &Daemon, container: &str, archive: Vec<u8>) -> Result<Said,
             LogOutput::StdIn { .. } => {}
         }
     }
-    let state = docker.inspect_container(container, None).await?.state;
-    said.code = state.and_then(|state| state.exit_code).unwrap_or(-1);
     Ok(said)
 }
 

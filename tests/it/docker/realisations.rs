@@ -180,3 +180,32 @@ fn an_image_that_cannot_be_found_is_said_at_its_environment() {
     assert_eq!(refused.code, 3, "{refused:?}");
     assert!(refused.stderr.contains("image `registry.invalid/gone:1` is not locked for linux-"), "{refused:?}");
 }
+
+#[test]
+fn an_image_stays_what_was_locked_until_the_lock_is_updated() {
+    if !docker() {
+        return;
+    }
+    const IMAGE: &str = "mlctl-it-moving:1";
+    cli(&["tag", "busybox:1.35", IMAGE]);
+    let project = Project::new(&format!(
+        "[project]\nname = \"mlctl-it-moving\"\n[environments.box]\nimage = \"{IMAGE}\"\n\
+         [steps.only]\nenvironment = \"box\"\nscript = 'ls /etc > \"$MLCTL_OUTPUT_T\"'\noutputs.t = {{}}\n"
+    ));
+    let run = || {
+        project.ok(&["--context", "docker", "run"]);
+        statuses(&project)
+    };
+    assert_eq!(run(), ["succeeded"]);
+    cli(&["tag", "debian:bookworm-slim", IMAGE]);
+    assert_eq!(run(), ["cached"]);
+    project.ok(&["--context", "docker", "lock", "--check"]);
+    let told = project.ok(&["--context", "docker", "lock", "--update"]);
+    let id = |image: &str| cli(&["image", "inspect", "--format", "{{.Id}}", image]);
+    let (old, new) = (id("busybox:1.35"), id("debian:bookworm-slim"));
+    assert!(told.contains(&format!("{IMAGE} {old} (of this machine alone) -> {new}")), "{told}");
+    assert_eq!(run(), ["succeeded"]);
+    let why = project.ok(&["why", "only"]);
+    assert!(why.contains(&format!("environment: image {} -> image {}", &old[..19], &new[..19])), "{why}");
+    cli(&["rmi", IMAGE]);
+}
