@@ -1,8 +1,7 @@
 //! The Docker daemon: found as the docker command finds it, connected, and asked what it is.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
 use bollard::Docker;
 use mlctl_core::scheduler::Capacity;
@@ -27,6 +26,8 @@ pub(crate) use find::config_dir;
 
 /// The engine of 2019 (19.03) and what came after it: build with BuildKit, and give containers GPUs.
 const OLDEST_API: (u32, u32) = (1, 40);
+/// The store's directory of the daemons that see it, a file each.
+const SHARING: &str = "daemons";
 /// Threads for what goes on at once: waiting for containers, reading their logs, streaming contexts.
 const WORKERS: usize = 2;
 
@@ -40,13 +41,13 @@ pub(crate) struct Daemon {
     client: Docker,
     address: Address,
     about: About,
-    /// Which stores it sees as this machine does.
-    shared: Mutex<HashMap<PathBuf, bool>>,
 }
 
 /// What a daemon says of itself.
 #[derive(Debug)]
 struct About {
+    /// Its own among all daemons, where it has one.
+    id: Option<String>,
     /// As the lock writes platforms: `linux-x86_64`.
     platform: String,
     buildkit: bool,
@@ -84,13 +85,7 @@ impl Daemon {
                 |error| CommandError::missing("cannot start the threads that talk to Docker").because(&error),
             )?;
         let found = runtime.block_on(open::first(wanted))?;
-        Ok(Arc::new(Self {
-            runtime,
-            client: found.client,
-            address: found.address,
-            about: found.about,
-            shared: Mutex::default(),
-        }))
+        Ok(Arc::new(Self { runtime, client: found.client, address: found.address, about: found.about }))
     }
 
     /// The client. It waits two minutes for the head of an answer: what takes longer (sending a context, waiting for a
@@ -125,14 +120,20 @@ impl Daemon {
     }
 
     /// Whether what this process sees in the store at `store` is what a container with it mounted sees, both ways. It is
-    /// tried, once for each store, with a container of `image` that is not started.
+    /// tried with a container of `image` that is not started, which takes as long as to run one: that a daemon does is
+    /// noted in the store.
     pub(crate) fn shares_files(&self, store: &Path, image: &str) -> Result<bool, CommandError> {
-        let known = || self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shares) = known().get(store) {
-            return Ok(*shares);
+        let clean = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let id = self.about.id.as_ref().map(|id| id.chars().map(clean).collect::<String>());
+        let note = id.map(|id| store.join(SHARING).join(id));
+        if note.as_ref().is_some_and(|note| note.exists()) {
+            return Ok(true);
         }
         let shares = self.block_on(probe::shares_files(&self.client, store, image))?;
-        known().insert(store.to_owned(), shares);
+        if let Some(note) = note.filter(|_| shares) {
+            // Without the note it is tried again.
+            let _ = std::fs::create_dir_all(store.join(SHARING)).and_then(|()| std::fs::write(note, ""));
+        }
         Ok(shares)
     }
 }

@@ -168,6 +168,7 @@ fn about(version: &SystemVersion, info: &SystemInfo, address: &Address) -> Resul
     let podman = components.into_iter().any(|component| component.name.starts_with("Podman"));
     let options = info.security_options.iter().flatten();
     Ok(About {
+        id: info.id.clone().filter(|id| !id.is_empty()),
         platform: format!("linux-{arch}"),
         // Podman's service speaks the API, but BuildKit's part. The variable is the docker command's own.
         buildkit: !podman && std::env::var("DOCKER_BUILDKIT").as_deref() != Ok("0"),

@@ -187,3 +187,37 @@ fn a_container_tells_nothing_of_its_step() {
     let name = inspected[0]["Name"].as_str().unwrap();
     assert!(name.starts_with("/mlctl-") && name.ends_with("-work-1"), "{name}");
 }
+
+#[test]
+fn whom_mlctl_trusts_the_step_trusts_too() {
+    if !docker() {
+        return;
+    }
+    const SCRIPT: &str = r#"
+[steps.work]
+cache = false
+script = '''
+cat "$SSL_CERT_FILE"
+echo "${REQUESTS_CA_BUNDLE-unset} ${CURL_CA_BUNDLE-unset} ${SSL_CERT_DIR-unset} ${HTTPS_PROXY-unset}"
+echo "${PIP_CERT-unset}"
+'''
+"#;
+    let project = project(SCRIPT);
+    let own = project.home().join("own.pem");
+    std::fs::write(&own, "my own\n").unwrap();
+    let mut run = project.command(mlctl());
+    run.args(["run", "--context", "docker"]).env("SSL_CERT_FILE", &own).env("SSL_CERT_DIR", project.home());
+    assert_eq!(run.env("HTTPS_PROXY", "http://proxy:1").ended().code, 0);
+    let expected = format!("my own\nunset unset {} http://proxy:1\n", project.home().display());
+    // The images of the test bed have a PIP_CERT of their own.
+    assert!(log(&project, "work").starts_with(&expected), "{}", log(&project, "work"));
+
+    let company = project.home().join("company.pem");
+    let certificate = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+    std::fs::write(&company, certificate).unwrap();
+    project.write("mlctl.local.toml", &format!("[contexts.docker]\nca = '{}'\n", company.display()));
+    assert_eq!(run.ended().code, 0);
+    let company = company.display();
+    let expected = format!("{certificate}{company} {company} unset http://proxy:1\n{company}\n");
+    assert_eq!(log(&project, "work"), expected);
+}
