@@ -123,10 +123,10 @@ fn what_cannot_be_on_a_cluster_is_refused() {
     assert!(error.contains("input-not-on-cluster"), "{error}");
     let directory = Project::new(&format!(
         "project.name = \"p\"\n{step}\n[contexts.cluster]\nengine = \"argo\"\nstore = {{ url = \"file:///s\" }}\n\
-         pod-security = \"restricted\""
+         pod-security = \"baseline\""
     ));
     let error = refused(&directory);
-    assert!(error.contains("restricted"), "{error}");
+    assert!(error.contains("cannot keep `pod-security = \"baseline\"`"), "{error}");
 }
 
 #[test]

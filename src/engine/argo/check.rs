@@ -1,6 +1,6 @@
 //! What of a spec and a context cannot be on a cluster, told before anything happens.
 
-use mlctl_core::context::{ContextLayer, PodSecurity, SecretFrom};
+use mlctl_core::context::{ContextLayer, SecretFrom};
 use mlctl_core::diag::Diag;
 use mlctl_core::graph::Members;
 use mlctl_core::plan::Plan;
@@ -37,12 +37,9 @@ fn check_context(context: &Context) -> Result<(), CommandError> {
             .cause("pods pass what they make through one")
             .hint(format!("add `store = {{ url = \"s3://...\", secret = \"...\" }}` to [contexts.{name}]")));
     };
-    if pod::directory(store).is_some() && context.merged.pod_security == Some(PodSecurity::Restricted) {
-        return Err(CommandError::usage(format!("context `{name}` cannot keep `pod-security = \"restricted\"`"))
-            .cause(format!(
-                "its store is the nodes' directory `{}`, which that standard forbids pods to use",
-                store.url
-            ))
+    if let (Some(directory), Some(standard)) = (pod::directory(store), context.merged.pod_security) {
+        return Err(CommandError::usage(format!("context `{name}` cannot keep `pod-security = {}`", json!(standard)))
+            .cause(format!("its store is the nodes' directory `{directory}`, which that standard forbids pods to use"))
             .hint("use an object store, or leave `pod-security` out"));
     }
     // There is no way to write it so that Argo leaves it alone.
