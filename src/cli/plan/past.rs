@@ -65,7 +65,7 @@ impl<'a> Past<'a> {
         };
         let is = forecast.components(instance.ix);
         let before = Side::of(&was, &run.meta);
-        let now = Side { components: &is, params: &forecast.plan().params, environments: &self.environments };
+        let now = Side { components: &is, params: &forecast.plan().params, environments: self.environments };
         let manifest = |digest: &Digest| match self.sources.get(digest) {
             Some(manifest) => Some((*manifest).clone()),
             None => self.store.as_ref()?.manifest(digest).ok(),

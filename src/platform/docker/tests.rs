@@ -142,7 +142,7 @@ fn whoever_may_not_use_a_socket_is_told_what_to_do() {
             let nobody = rustix::thread::Uid::from_raw(65534);
             rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
         } else {
-            fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+            fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let named = find::Wanted::Named(Address::Unix(socket.clone()), "$DOCKER_HOST".to_owned());

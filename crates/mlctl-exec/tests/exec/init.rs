@@ -9,6 +9,7 @@ use mlctl_exec::init::{ARGUMENT, How, KILL, News, Order, TERMINATE};
 use crate::support::WARDEN as PROGRAM;
 
 /// `unshare` as root, or by a namespace of users; where neither is allowed there is nothing to test with.
+#[allow(clippy::print_stderr, reason = "there is no other way to tell from a test")]
 fn unshare() -> Option<Command> {
     let ways: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
     let command = |way: &[&str]| {
