@@ -19,6 +19,7 @@ use crate::lock::requirements::Described;
 use crate::lock::{self, Lock, LockedEnvironment, LockedImage};
 use crate::record::UsedEnvironment;
 
+mod baked;
 mod gc;
 mod maker;
 mod once;
@@ -27,6 +28,8 @@ mod system;
 mod tool;
 mod venv;
 
+use baked::baked;
+pub(crate) use baked::{Baked, FILE_NAME as BAKED_FILE};
 pub(crate) use gc::{Collected, collect};
 pub(crate) use maker::Maker;
 
@@ -205,7 +208,9 @@ fn realisation(name: &str, environment: &Environment, known: &Known<'_>) -> Resu
             let digest = digest(platform, python.as_ref(), system_packages);
             (digest, RealisationKind::Described { python, system_packages: system_packages.clone(), base })
         }
-        EnvironmentKind::Image(_) | EnvironmentKind::Build(_) if target.base_images.is_none() => {
+        EnvironmentKind::Image(_) | EnvironmentKind::Build(_)
+            if target.base_images.is_none() && baked(name).is_none() =>
+        {
             return Err(needs_container(name, environment));
         }
         EnvironmentKind::Image(image) => {
@@ -214,11 +219,16 @@ fn realisation(name: &str, environment: &Environment, known: &Known<'_>) -> Resu
             (image_digest(platform, &named.locked.digest), RealisationKind::Image(named))
         }
         EnvironmentKind::Build(_) => {
-            let Some(id) = built.get(name) else { return Ok(None) };
+            let Some(id) = built.get(name).or_else(|| Some(&baked(name)?.id)) else { return Ok(None) };
             (image_digest(platform, id), RealisationKind::Build(id.clone()))
         }
     };
     Ok(Some(Realisation { name: name.to_owned(), digest, kind }))
+}
+
+/// Whether processes of this machine can run in an environment; the error says why not.
+pub(crate) fn check_process(name: &str, environment: &Environment) -> Result<(), Box<Diag>> {
+    if baked(name).is_some() { Ok(()) } else { described(name, environment).map(drop) }
 }
 
 /// The environment as something to resolve and install; one made of an image is refused.
@@ -283,6 +293,9 @@ pub(crate) fn realise(
     store: &Path,
     progress: &Progress<'_>,
 ) -> Result<Realised, CommandError> {
+    if let Some(baked) = baked(&realisation.name) {
+        return Ok(baked.realised());
+    }
     let RealisationKind::Described { python, system_packages, .. } = &realisation.kind else {
         return Ok(Realised::default());
     };

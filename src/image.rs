@@ -19,6 +19,7 @@ use crate::lock::Lock;
 use crate::platform::docker::{self, Daemon};
 use crate::session::Project;
 
+mod bake;
 mod classic;
 pub(crate) mod context;
 mod deliver;
@@ -108,6 +109,8 @@ pub(crate) struct Builder<'a> {
 pub(crate) struct How {
     /// Whether everything is done anew, whatever is there.
     pub(crate) no_cache: bool,
+    /// Whether the project goes into the image as well.
+    pub(crate) bake: bool,
     /// For which platform, as the lock writes it; `None`: the daemon's own.
     pub(crate) platform: Option<String>,
 }
@@ -187,14 +190,24 @@ impl Builder<'_> {
     }
 
     async fn image(&self, name: &str, began: Instant) -> Result<Image, CommandError> {
+        let image = self.plain(name).await?;
+        if !self.how.bake {
+            return Ok(image.since(began));
+        }
+        let (wanted, _staged) = self.baked(name, &image).await?;
+        self.built(name, &wanted).await.map(|image| image.since(began))
+    }
+
+    /// The environment's image, without the project.
+    async fn plain(&self, name: &str) -> Result<Image, CommandError> {
         let environment = self.project.workflow.environments.get(name);
         if environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Image(_)))
             && let RealisationKind::Image(image) =
                 realisation(name, (self.project, self.context, self.lock), self.platform())?.kind
         {
-            return self.fetched(name, &image).await.map(|image| image.since(began));
+            return self.fetched(name, &image).await;
         }
-        self.built(name, &self.want(name)?).await.map(|image| image.since(began))
+        self.built(name, &self.want(name)?).await
     }
 
     /// What the environment's image is known by.

@@ -156,7 +156,7 @@ pub(crate) fn check_capabilities(
     let is_process = matches!(engine, Engine::Process);
     let mut refused: Vec<Diag> = environments
         .filter(|_| is_process)
-        .filter_map(|(name, environment)| Some(*environment::described(name, environment).err()?))
+        .filter_map(|(name, environment)| Some(*environment::check_process(name, environment).err()?))
         .collect();
     for step in plan.needed() {
         let (wants, Step { name, span, resources_span, .. }) = (plan.steps[step.0 as usize].resources, plan.step(step));

@@ -29,6 +29,9 @@ pub(crate) struct BuildArgs {
     /// Build for another platform than the daemon's own: linux/arm64.
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
+    /// Add the project's files and mlctl, for export: `docker run IMAGE STEP` runs a step.
+    #[arg(long)]
+    bake: bool,
     /// Do every step anew, whatever is cached.
     #[arg(long)]
     no_cache: bool,
@@ -76,7 +79,7 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
         context: &context,
         lock: &lock,
         store: store.root(),
-        how: How { no_cache: args.no_cache, platform },
+        how: How { no_cache: args.no_cache, bake: args.bake, platform },
         watch: &|environment, event| view.update(environment, event),
     };
     let images: BTreeMap<String, Delivered> = if args.push {

@@ -43,10 +43,17 @@ impl Builder<'_> {
     async fn published(&self, name: &str) -> Result<Delivered, CommandError> {
         let began = Instant::now();
         let environment = self.project.workflow.environments.get(name);
-        if environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Image(_))) {
+        if environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Image(_)))
+            && !self.how.bake
+        {
             return self.image(name, began).await.map(Delivered::from);
         }
-        let wanted = self.want(name)?;
+        let (wanted, _staged) = if self.how.bake {
+            let (wanted, staged) = self.baked(name, &self.plain(name).await?).await?;
+            (wanted, Some(staged))
+        } else {
+            (self.want(name)?, None)
+        };
         let Some(remote) = self.remote(&wanted) else {
             return Err(CommandError::usage(format!("the context `{}` names no registry", self.context.name)).hint(
                 format!("say where images go: `registry = \"ghcr.io/acme\"` in [contexts.{}]", self.context.name),
@@ -97,7 +104,7 @@ impl Builder<'_> {
     }
 
     /// Gives an image one more name.
-    async fn name(&self, image: &str, name: &str) -> Result<(), CommandError> {
+    pub(super) async fn name(&self, image: &str, name: &str) -> Result<(), CommandError> {
         let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
         let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
         let tagged = self.daemon.client().tag_image(image, Some(options)).await;
