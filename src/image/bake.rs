@@ -34,7 +34,7 @@ impl Builder<'_> {
         // Texts always have a JSON form.
         fs::write(dir.join(BAKED_FILE), serde_json::to_vec(&baked).unwrap_or_default()).map_err(cannot)?;
         let text = format!(
-            "FROM {}\nUSER root\nCOPY . /opt/mlctl/\nENV MLCTL_STORE=/opt/mlctl/store\nWORKDIR /opt/mlctl/project\n\
+            "FROM {}\nUSER 0\nCOPY . /opt/mlctl/\nENV MLCTL_STORE=/opt/mlctl/store\nWORKDIR /opt/mlctl/project\n\
              ENTRYPOINT [\"/opt/mlctl/bin/mlctl\", \"-C\", \"/opt/mlctl/project\", \"run\"]\nCMD []\n",
             self.base_of(image).await?
         );

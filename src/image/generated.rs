@@ -47,7 +47,7 @@ pub(super) struct Manner {
 
 /// The text.
 pub(super) fn dockerfile(contents: &Contents<'_>, manner: Manner) -> String {
-    let mut text = format!("FROM {}\nUSER root\nSHELL [\"/bin/sh\", \"-c\"]\n", contents.base);
+    let mut text = format!("FROM {}\nUSER 0\nSHELL [\"/bin/sh\", \"-c\"]\n", contents.base);
     let copies = !manner.mounts && (contents.distributions || manner.ca);
     if copies {
         let _ = writeln!(text, "COPY . {CONTEXT}");
@@ -186,6 +186,6 @@ mod tests {
     fn without_a_python_there_is_no_venv() {
         let contents = Contents { base: "debian:bookworm-slim", python: None, distributions: false, packages: &[] };
         let text = dockerfile(&contents, Manner { mounts: true, ..Manner::default() });
-        assert_eq!(text, "FROM debian:bookworm-slim\nUSER root\nSHELL [\"/bin/sh\", \"-c\"]\n");
+        assert_eq!(text, "FROM debian:bookworm-slim\nUSER 0\nSHELL [\"/bin/sh\", \"-c\"]\n");
     }
 }

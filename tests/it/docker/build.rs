@@ -9,6 +9,7 @@ use super::{cli, docker};
 use crate::support::{Project, Start, mlctl};
 use crate::wheels;
 
+mod delivery;
 mod faults;
 mod secrets;
 

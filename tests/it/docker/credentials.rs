@@ -12,13 +12,14 @@ use crate::support::{Ended, Project, Start, mlctl};
 const PASSWORD: &str = "hunter2?>~";
 
 /// A registry that ends with the test.
-struct Registry {
-    address: String,
+pub(super) struct Registry {
+    pub(super) address: String,
     process: Child,
 }
 
 impl Registry {
-    fn start(dir: &Path, options: &[&str]) -> Self {
+    /// Starts it with what it holds in `dir`.
+    pub(super) fn start(dir: &Path, options: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/registry");
         let mut command = Command::new(script);
         let mut process = command.args(options).arg(dir).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
