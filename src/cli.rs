@@ -27,6 +27,7 @@ mod runs;
 mod schema;
 mod select;
 mod status;
+mod sync;
 mod watch;
 mod why;
 
@@ -108,6 +109,8 @@ enum Command {
     Why(why::WhyArgs),
     /// End a run.
     Cancel(cancel::CancelArgs),
+    /// Bring results to the store that a context shares, and from there.
+    Sync(sync::SyncArgs),
     /// Remove old runs, and from the store what nothing needs.
     Gc(gc::GcArgs),
     /// List the contexts, or show one: where steps run.
@@ -141,6 +144,7 @@ impl Command {
             Self::Artifacts(command) => artifacts::artifacts(session, &command),
             Self::Why(args) => why::why(session, &args),
             Self::Cancel(args) => cancel::cancel(session, &args),
+            Self::Sync(args) => sync::sync(session, &args),
             Self::Gc(args) => gc::gc(session, &args),
             Self::Context(command) => context::context(session, &command),
             Self::Schema => schema::schema(session),

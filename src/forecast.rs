@@ -68,22 +68,56 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Looke
     let project = session.project()?;
     session.ui.warnings(&project.source, &project.warnings);
     let context = session.context(&project)?;
-    let plan = prepare::plan(&project, &context, asked)?;
-    prepare::warn_of_idle_force(&session.ui, &plan);
-    let engine = Engine::at_hand(&context)?;
-    prepare::check_capabilities(&project, (&context, &engine), &plan)?;
     let store = session::open_store()?;
+    let Outset { plan, facts, files, trees, environments, engine } =
+        outset(session, (&project, &context), &store, asked, locked)?;
+    let known: &mut dyn Known = if matches!(engine, Engine::Argo) && !argo::shares_store(&context, store.root()) {
+        &mut argo::Elsewhere(&files.inputs)
+    } else {
+        &mut Stored { store: &store, inputs: &files.inputs, keeps: false }
+    };
+    Ok(Looked { forecast: forecast(plan, facts, known), trees, environments })
+}
+
+/// What a forecast begins with.
+pub(crate) struct Outset {
+    /// What is asked for.
+    pub(crate) plan: Plan,
+    /// What is known before anything is looked up.
+    pub(crate) facts: Facts,
+    /// The project's files.
+    pub(crate) files: Files,
+    /// The sources of the steps.
+    pub(crate) trees: Trees,
+    /// What the environments are, as far as that is known.
+    pub(crate) environments: Vec<UsedEnvironment>,
+    /// What would run it.
+    pub(crate) engine: Engine,
+}
+
+/// The beginning of [`of`].
+pub(crate) fn outset(
+    session: &Session,
+    (project, context): (&Project, &Context),
+    store: &Store,
+    asked: &Asked,
+    locked: bool,
+) -> Result<Outset, CommandError> {
+    let plan = prepare::plan(project, context, asked)?;
+    prepare::warn_of_idle_force(&session.ui, &plan);
+    let engine = Engine::at_hand(context)?;
+    prepare::check_capabilities(project, (context, &engine), &plan)?;
     let files = Files::look(&project.root)?;
-    let inputs = prepare::inputs(&project, &plan, |path| files.inputs.digest(path))?;
-    let trees = prepare::sources(&project, &plan, &files)?;
+    let inputs = prepare::inputs(project, &plan, |path| files.inputs.digest(path))?;
+    let trees = prepare::sources(project, &plan, &files)?;
     session.ui.warnings(&project.source, &prepare::unmatched_sources(&plan, &trees));
     files.save();
-    let target = engine.target(&project, &context);
+    let target = engine.target(project, context);
     let of = lock::Project {
         root: &project.root,
         spec: &project.source,
         workflow: &project.workflow,
-        store: &store,
+        store,
         target: &target,
         daemon: None,
         authorities: None,
@@ -98,18 +132,12 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Looke
         lock::ensure(of, &wanted, Mode::Frozen, &|_| {}).is_ok()
     };
     let names: Vec<&str> = wanted.environments.iter().copied().filter(is_current).collect();
-    let built = built(&project, &context, (&lock, &target, &store), names.iter().copied())?;
+    let built = built(project, context, (&lock, &target, store), names.iter().copied())?;
     let known = Locked { lock: &lock, target: &target, built: &built };
     let realisations = environment::realisations(&project.workflow, &project.source, &known, names)?;
-    let facts = prepare::facts((&project, &context, &plan), &target, &trees, &realisations, inputs, &lock)?;
-    let known: &mut dyn Known = if matches!(engine, Engine::Argo) && !argo::shares_store(&context, store.root()) {
-        &mut argo::Elsewhere(&files.inputs)
-    } else {
-        &mut Stored { store: &store, inputs: &files.inputs, keeps: false }
-    };
-    let forecast = forecast(plan, facts, known);
+    let facts = prepare::facts((project, context, &plan), &target, &trees, &realisations, inputs, &lock)?;
     let environments = realisations.values().map(|realisation| realisation.used(None)).collect();
-    Ok(Looked { forecast, trees, environments })
+    Ok(Outset { plan, facts, files, trees, environments, engine })
 }
 
 /// The environments in which something would run now: only these must be ready. `None`: steps without one would.

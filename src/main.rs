@@ -13,10 +13,12 @@ mod lock;
 mod platform;
 mod prepare;
 mod record;
+mod remote;
 mod reuse;
 mod run;
 mod scaffold;
 mod session;
+mod trust;
 mod ui;
 
 use mlctl_exec::{init, store, warden};

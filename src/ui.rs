@@ -22,6 +22,7 @@ pub(crate) mod run_view;
 pub(crate) mod style;
 pub(crate) mod table;
 pub(crate) mod time;
+pub(crate) mod transfer;
 
 use style::{ERROR, HINT, WARNING};
 

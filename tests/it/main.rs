@@ -14,5 +14,6 @@ mod faults;
 mod live;
 mod lock;
 mod manifests;
+mod remote;
 mod support;
 mod wheels;

@@ -17,6 +17,8 @@ use crate::error::{ErrorKind, RemoteError};
 
 const FORMAT_FILE: &str = "format";
 const FORMAT: &str = "mlctl remote store 1\n";
+/// How the format of a machine's own store begins.
+const MACHINE: &[u8] = b"mlctl store ";
 
 /// The client of a service.
 #[derive(Debug)]
@@ -45,6 +47,10 @@ impl Bucket {
     pub(crate) async fn open(backend: Backend, prefix: Path, patience: Duration) -> Result<Self, RemoteError> {
         let bucket = Self { backend, prefix, patience, conditional: OnceCell::new() };
         match bucket.get(&bucket.format_path()).await? {
+            Some(text) if text.starts_with(MACHINE) => {
+                let why = "it is the own store of a machine, which no other may write to: name another directory";
+                Err(RemoteError::new(ErrorKind::Location, why))
+            }
             Some(text) if text != FORMAT => {
                 let text = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned();
                 Err(RemoteError::new(

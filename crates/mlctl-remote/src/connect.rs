@@ -82,14 +82,16 @@ pub(crate) async fn connect(location: &Location, options: &Options) -> Result<Ba
         Service::S3 { bucket } => {
             let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
             let builder = aws::complete(builder, bucket, &client).await?;
-            on(client, |client| builder.clone().with_client_options(client).build()).map(Backend::S3)
+            let store = on(client, |client| builder.clone().with_client_options(client).build())?;
+            had(location, store.credentials().get_credential().await).map(|()| Backend::S3(store))
         }
         Service::Gcs { bucket } => {
             if !google_has_credentials() && !is_cloud_machine().await {
                 return Err(no_credentials(location));
             }
             let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry);
-            on(client, |client| builder.clone().with_client_options(client).build()).map(Backend::Gcs)
+            let store = on(client, |client| builder.clone().with_client_options(client).build())?;
+            had(location, store.credentials().get_credential().await).map(|()| Backend::Gcs(store))
         }
         Service::Azure { container, account } => {
             if !any_set(&[
@@ -107,7 +109,8 @@ pub(crate) async fn connect(location: &Location, options: &Options) -> Result<Ba
             if let Some(account) = account {
                 builder = builder.with_account(account);
             }
-            on(client, |client| builder.clone().with_client_options(client).build()).map(Backend::Azure)
+            let store = on(client, |client| builder.clone().with_client_options(client).build())?;
+            had(location, store.credentials().get_credential().await).map(|()| Backend::Azure(store))
         }
         Service::File { directory } => directory_store(directory),
     }
@@ -135,7 +138,15 @@ fn on<T>(client: ClientOptions, build: impl Fn(ClientOptions) -> object_store::R
     })
 }
 
-pub(crate) fn no_credentials(location: &Location) -> RemoteError {
+/// Credentials are fetched before anything else, so that what is wrong with them is not taken for something else.
+fn had<T>(location: &Location, credentials: object_store::Result<T>) -> Result<(), RemoteError> {
+    credentials.map(drop).map_err(|error| {
+        let why = RemoteError::from(error).to_string();
+        RemoteError::new(ErrorKind::Credentials, format!("cannot get credentials for {location}: {why}"))
+    })
+}
+
+fn no_credentials(location: &Location) -> RemoteError {
     RemoteError::new(ErrorKind::Credentials, format!("there are no credentials for {location} on this machine"))
 }
 

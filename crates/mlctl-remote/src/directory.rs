@@ -81,7 +81,7 @@ impl Inner {
 
     async fn fetch_reach(&self, reach: Reach, into: Arc<Incoming>, watch: &Watch) -> Result<(), RemoteError> {
         let from = names::pack(&self.bucket.prefix, &reach.pack);
-        let _share = self.take(reach.end - reach.start).await?;
+        let _share = self.memory.take(reach.end - reach.start).await?;
         let bytes = self.range(&from, reach.start, reach.end).await?;
         let count = bytes.len() as u64;
         blocking(move || {
@@ -148,7 +148,7 @@ impl Inner {
         watch: &Watch,
     ) -> Result<(), RemoteError> {
         let from = names::pack(&self.bucket.prefix, &reach.pack);
-        let _share = self.take(reach.end - reach.start).await?;
+        let _share = self.memory.take(reach.end - reach.start).await?;
         let bytes = self.range(&from, reach.start, reach.end).await?;
         let count = bytes.len() as u64;
         with_store(store, move |store| {

@@ -73,7 +73,7 @@ impl Inner {
         watch: &Watch,
     ) -> Result<(), RemoteError> {
         if artifact.size <= PART {
-            let _share = self.take(artifact.size).await?;
+            let _share = self.memory.take(artifact.size).await?;
             let bytes = match artifact.size {
                 0 => Bytes::new(),
                 _ => self.bucket.get(from).await?.ok_or_else(|| RemoteError::missing(&artifact.digest))?,
@@ -135,7 +135,7 @@ impl Inner {
             let (shared, watch, path) = (shared.clone(), watch.clone(), path.clone());
             async move {
                 let (offset, length) = (part * PART, PART.min(size - part * PART));
-                let _share = inner.take(STREAM).await?;
+                let _share = inner.memory.take(STREAM).await?;
                 inner.stream(&from, offset, length, &file, &path, &watch).await?;
                 if let Some(journal) = &mut *shared.lock().unwrap_or_else(PoisonError::into_inner) {
                     journal.add(&part.to_string());

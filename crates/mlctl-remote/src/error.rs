@@ -122,7 +122,8 @@ impl From<object_store::Error> for RemoteError {
         let said = Said::by(&error);
         let kind = match &error {
             _ if said.has(is_no_bucket) => ErrorKind::NoBucket,
-            E::NotFound { .. } => ErrorKind::Missing,
+            // Some servers say so of a user that they do not know.
+            E::NotFound { .. } if !said.has(is_bad_credentials) => ErrorKind::Missing,
             E::Unauthenticated { .. } => ErrorKind::Credentials,
             E::PermissionDenied { .. } if said.has(is_bad_credentials) => ErrorKind::Credentials,
             E::PermissionDenied { .. } => ErrorKind::Denied,
@@ -143,7 +144,8 @@ fn is_no_bucket(code: &str) -> bool {
 
 fn is_bad_credentials(code: &str) -> bool {
     let codes = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
-    codes.contains(&code) || matches!(code, "AuthenticationFailed" | "InvalidSecurity" | "RequestTimeTooSkewed")
+    codes.contains(&code)
+        || matches!(code, "AuthenticationFailed" | "InvalidSecurity" | "RequestTimeTooSkewed" | "XAdminUserNotFound")
 }
 
 fn is_full(code: &str) -> bool {

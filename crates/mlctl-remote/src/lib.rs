@@ -28,6 +28,7 @@ mod download;
 mod entry;
 mod error;
 mod location;
+mod memory;
 mod names;
 mod pack;
 mod partial;

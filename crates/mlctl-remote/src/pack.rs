@@ -7,11 +7,12 @@ use bytes::Bytes;
 use mlctl_core::digest::Digest;
 
 use crate::error::{ErrorKind, RemoteError};
+use crate::memory::{BUFFER, Buffer};
 use crate::names;
 use crate::remote::{Amount, Inner, Watch, blocking};
 
 /// The most bytes in a pack.
-pub(crate) const PACK: u64 = 8 << 20;
+pub(crate) const PACK: u64 = BUFFER;
 
 /// A small file that is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +46,14 @@ impl Packing {
     }
 
     /// Reads the files, and checks each.
-    fn read(&self) -> Result<(Bytes, Vec<(Digest, u32)>), RemoteError> {
-        let mut bytes = Vec::with_capacity(self.size as usize);
+    fn read(&self, mut buffer: Buffer) -> Result<(Bytes, Vec<(Digest, u32)>), RemoteError> {
+        let bytes = buffer.bytes_mut();
         let mut files = Vec::with_capacity(self.pieces.len());
         for piece in &self.pieces {
             let start = bytes.len();
             let mut file =
                 std::fs::File::open(&piece.path).map_err(|error| RemoteError::io("read", &piece.path, &error))?;
-            std::io::copy(&mut std::io::Read::take(&mut file, piece.size + 1), &mut bytes)
+            std::io::copy(&mut std::io::Read::take(&mut file, piece.size), bytes)
                 .map_err(|error| RemoteError::io("read", &piece.path, &error))?;
             if Digest::of(&bytes[start..]) != piece.digest {
                 let why = format!("{} is damaged: run its step again", piece.path.display());
@@ -60,7 +61,7 @@ impl Packing {
             }
             files.push((piece.digest, start as u32));
         }
-        Ok((bytes.into(), files))
+        Ok((buffer.into_bytes(), files))
     }
 }
 
@@ -71,10 +72,10 @@ impl Inner {
         packing: Packing,
         watch: &Watch,
     ) -> Result<(Digest, Vec<(Digest, u32)>), RemoteError> {
-        let _share = self.take(packing.size).await?;
         let size = packing.size;
+        let buffer = self.memory.buffer(size).await?;
         let (bytes, files, pack) = blocking(move || {
-            let (bytes, files) = packing.read()?;
+            let (bytes, files) = packing.read(buffer)?;
             let pack = Digest::of(&bytes);
             Ok((bytes, files, pack))
         })

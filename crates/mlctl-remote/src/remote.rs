@@ -7,20 +7,18 @@ use std::time::Duration;
 use mlctl_core::digest::Digest;
 use mlctl_exec::store::{Entry, Store};
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::bucket::Bucket;
 use crate::connect::{self, Options};
 use crate::error::{ErrorKind, RemoteError};
 use crate::location::Location;
+use crate::memory::Memory;
 use crate::partial::Partial;
 use crate::{entry, names};
 
 /// Of a request that moves little, tries included.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A request whose object is at most this large is not worth a share of the memory of its own.
-const UNIT: u64 = 1024;
 
 /// How much of something there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,9 +63,8 @@ pub(crate) struct Inner {
     pub(crate) partial: Partial,
     /// Requests at a time.
     pub(crate) parallel: usize,
-    memory: Arc<Semaphore>,
-    /// In units.
-    all_memory: u32,
+    /// For objects on their way.
+    pub(crate) memory: Memory,
 }
 
 impl Remote {
@@ -87,13 +84,11 @@ impl Remote {
             Bucket::open(backend, location.prefix.clone(), PATIENCE).await
         });
         let bucket = opened.map_err(|error| error.doing(format!("open the store {location}")))?;
-        let all_memory = u32::try_from(options.memory / UNIT).unwrap_or(u32::MAX).max(1);
         let inner = Inner {
             bucket,
             partial: Partial::new(&options.state, location),
             parallel: options.parallel.max(1),
-            memory: Arc::new(Semaphore::new(all_memory as usize)),
-            all_memory,
+            memory: Memory::new(options.memory),
         };
         Ok(Self { runtime, inner: Arc::new(inner) })
     }
@@ -128,13 +123,6 @@ impl Inner {
     async fn entry(&self, key: &Digest) -> Result<Option<Entry>, RemoteError> {
         let bytes = self.bucket.get(&names::action(&self.bucket.prefix, key)).await?;
         Ok(bytes.and_then(|bytes| entry::decode(&bytes)))
-    }
-
-    /// Waits until so many bytes may be held. What is larger than all of it takes all of it.
-    pub(crate) async fn take(&self, bytes: u64) -> Result<OwnedSemaphorePermit, RemoteError> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.all_memory);
-        let closed = |_| RemoteError::new(ErrorKind::Local, "the store is being closed");
-        self.memory.clone().acquire_many_owned(units).await.map_err(closed)
     }
 }
 

@@ -1,11 +1,8 @@
 //! Sending files: small ones in one request, large ones in parts that need not be sent again after an interruption.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use mlctl_core::digest::Digest;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
@@ -13,13 +10,14 @@ use object_store::{MultipartUpload, ObjectStoreExt};
 use tokio::task::JoinSet;
 
 use crate::error::{ErrorKind, RemoteError};
+use crate::memory::BUFFER;
 use crate::names;
 use crate::partial::Journal;
 use crate::remote::{Amount, Inner, Watch, blocking, each};
 
 /// Parts of large files: large enough for a fast connection, small enough for a slow one to send within the time for
 /// which a server may be silent.
-pub(crate) const PART: u64 = 8 << 20;
+pub(crate) const PART: u64 = BUFFER;
 /// The most parts that S3 takes.
 const MOST_PARTS: u64 = 10_000;
 /// Parts of one file at a time.
@@ -51,8 +49,7 @@ impl Inner {
             verify(&blob).await?;
         }
         if blob.size <= PART {
-            let _share = self.take(blob.size).await?;
-            let bytes = read(&blob.path, 0, blob.size).await?;
+            let bytes = self.memory.read(&blob.path, 0, blob.size).await?;
             self.bucket.put(&to, bytes).await?;
             watch(Amount::one(blob.size));
             return Ok(());
@@ -74,8 +71,8 @@ impl Inner {
                 (0..).zip(&upload.sent).filter(|(_, sent)| sent.is_some()).map(|(n, _)| length(n, &upload, blob)).sum();
             watch(Amount::bytes(there));
             match self.send_parts(blob, to, upload, &mut journal, watch).await {
-                // The server does not know the upload any more.
-                Err(error) if error.is_missing() => {}
+                // The server does not know the upload any more, or not all of its parts.
+                Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Refused) => {}
                 other => {
                     other?;
                     done(journal);
@@ -116,8 +113,7 @@ impl Inner {
             let (path, offset, length) = (blob.path.clone(), number * upload.part, length(number, &upload, blob));
             let shared = shared.clone();
             async move {
-                let _share = inner.take(length).await?;
-                let bytes = read(&path, offset, length).await?;
+                let bytes = inner.memory.read(&path, offset, length).await?;
                 let part = inner.multipart_store()?.put_part(&to, &id, number as usize, bytes.into()).await?;
                 if let Some(journal) = &mut *shared.lock().unwrap_or_else(PoisonError::into_inner) {
                     journal.add(&format!("{number} {}", part.content_id));
@@ -159,12 +155,10 @@ impl Inner {
         while offset < blob.size || !running.is_empty() {
             if offset < blob.size && running.len() < PARTS_AT_A_TIME {
                 let length = part.min(blob.size - offset);
-                let share = self.take(length).await?;
-                let bytes = read(&blob.path, offset, length).await?;
+                let bytes = self.memory.read(&blob.path, offset, length).await?;
                 let sending = upload.put_part(bytes.into());
                 let watch = watch.clone();
                 running.spawn(async move {
-                    let _share = share;
                     sending.await?;
                     watch(Amount::bytes(length));
                     Ok::<_, RemoteError>(())
@@ -206,18 +200,6 @@ fn resumed(journal: &mut Journal, size: u64) -> Option<Upload> {
 
 fn length(number: u64, upload: &Upload, blob: &Blob) -> u64 {
     upload.part.min(blob.size - number * upload.part)
-}
-
-/// Part of a file.
-pub(crate) async fn read(path: &FilePath, offset: u64, length: u64) -> Result<Bytes, RemoteError> {
-    let path = path.to_owned();
-    blocking(move || {
-        let mut bytes = vec![0; length as usize];
-        let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, offset));
-        read.map_err(|error| RemoteError::io("read", &path, &error))?;
-        Ok(bytes.into())
-    })
-    .await
 }
 
 async fn verify(blob: &Blob) -> Result<(), RemoteError> {

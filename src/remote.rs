@@ -1,0 +1,94 @@
+//! The store that a context shares with other machines, and what it has of a plan's results.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mlctl_core::action::{ActionResult, Artifact};
+use mlctl_core::digest::Digest;
+use mlctl_core::forecast::{Known, Outlook, Why, forecast};
+use mlctl_core::plan::Plan;
+use mlctl_core::scheduler::Facts;
+use mlctl_exec::store::Store;
+use mlctl_remote::{Location, Options, Remote, RemoteError};
+
+use crate::config::Context;
+use crate::error::CommandError;
+use crate::forecast::Stored;
+use crate::{prepare, trust};
+
+/// Where this machine's store keeps what makes transfers resumable.
+const STATE: &str = "remotes";
+
+/// Opens the store of a context. It has one.
+pub(crate) fn open(context: &Context, store: &Store) -> Result<Remote, CommandError> {
+    let Some(at) = &context.merged.store else {
+        return Err(CommandError::usage(format!("the context `{}` has no store to share", context.name)).hint(
+            format!("`store = {{ url = \"s3://BUCKET/PREFIX\" }}` in [contexts.{}] gives it one", context.name),
+        ));
+    };
+    let failed = |error: &RemoteError| failure(format!("cannot use the store `{}`", at.url), error);
+    let location = Location::parse(&at.url).map_err(|error| failed(&error))?;
+    trust::confirm("store", &at.url, context.origins.get("store.url"))?;
+    let mut options = Options::new(store.root().join(STATE));
+    options.ca = prepare::authorities(context)?;
+    Remote::open(&location, &options).map_err(|error| failed(&error))
+}
+
+/// What a remote store's trouble means for a command.
+pub(crate) fn failure(message: impl Into<String>, error: &RemoteError) -> CommandError {
+    let failed = CommandError::missing(message).because(error);
+    error.hint().into_iter().fold(failed, CommandError::hint)
+}
+
+/// The keys, and ids, of a plan's instances, as far as they are known from the results of both stores. What depends on a result that neither
+/// has is none of them. The remote store is asked once for each level of the plan at most.
+pub(crate) fn keyed(
+    plan: &Plan,
+    facts: &Facts,
+    stored: Stored<'_>,
+    remote: &Remote,
+) -> Result<Vec<(Digest, String)>, RemoteError> {
+    let mut both = Both { stored, there: HashMap::new() };
+    loop {
+        let outlook = forecast(plan.clone(), facts.clone(), &mut both);
+        let mut keyed = Vec::new();
+        let mut unknown = Vec::new();
+        for (instance, outlook) in outlook.iter() {
+            let Some(key) = instance.key() else { continue };
+            match outlook {
+                Outlook::Runs(Why::NoResult) if !both.there.contains_key(&key) => unknown.push(key),
+                Outlook::Runs(_) | Outlook::Ends(..) => {}
+            }
+            keyed.push((key, instance.id()));
+        }
+        if unknown.is_empty() {
+            return Ok(keyed);
+        }
+        let found = remote.lookup(&unknown)?;
+        both.there.extend(unknown.into_iter().zip(found.into_iter().map(|entry| entry.map(|entry| entry.result))));
+    }
+}
+
+/// What is known here and there.
+struct Both<'a> {
+    stored: Stored<'a>,
+    there: HashMap<Digest, Option<Arc<ActionResult>>>,
+}
+
+impl Known for Both<'_> {
+    fn result(&mut self, key: &Digest) -> Option<Arc<ActionResult>> {
+        self.stored.result(key).or_else(|| self.there.get(key).cloned().flatten())
+    }
+
+    fn entries(&mut self, directory: &Artifact) -> Result<Vec<String>, String> {
+        self.stored.entries(directory)
+    }
+
+    fn entry(&mut self, directory: &Artifact, path: &str) -> Result<Artifact, String> {
+        self.stored.entry(directory, path)
+    }
+
+    fn file(&mut self, path: &str) -> Result<Artifact, String> {
+        self.stored.file(path)
+    }
+}
