@@ -76,12 +76,19 @@ fn what_has_a_result_is_left_out() {
     let ended = manifest(&project);
     assert_eq!((ended.code, ended.stdout.as_str()), (0, ""), "{}", ended.stderr);
     assert!(ended.stderr.contains("nothing to run"), "{}", ended.stderr);
+    // What comes after everything else comes also after nothing.
+    let spec = fs::read_to_string(project.root().join("mlctl.toml")).unwrap();
+    project.write("mlctl.toml", &format!("{spec}[steps.c]\ncommand = [\"c\"]\nfinally = true\n"));
+    let ended = manifest(&project);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let is_entry = ended.stdout.contains("entrypoint: Finally\n") && !ended.stdout.contains("onExit");
+    assert!(is_entry && !ended.stdout.contains("tasks: []"), "{}", ended.stdout);
 }
 
 /// The error that a manifest ends with.
 fn refused(project: &Project) -> String {
     let ended = manifest(project);
-    assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{}", ended.stderr);
+    assert!(ended.code == 2 && ended.stdout.is_empty(), "{}: {}", ended.code, ended.stderr);
     ended.stderr
 }
 
@@ -92,6 +99,9 @@ fn what_argo_cannot_hold_is_refused_at_its_line() {
     assert_eq!(manifest(&on_cluster(&steps(199), "")).code, 0);
     let error = refused(&on_cluster(&steps(200), ""));
     assert!(error.contains("too-many-steps-for-argo") && error.contains("mlctl.toml:201:"), "{error}");
+    let long = format!("tolerations = [{{ key = \"{}\" }}]", "k".repeat(4000));
+    let error = refused(&on_cluster(&steps(199), &long));
+    assert!(error.contains("too-large-for-argo"), "{error}");
     let wide = "steps.wide = { command = [\"c\"], matrix = { a = \"params.l\", b = \"params.l\" } }\n\
                 params.l = { type = \"list\", default = [] }";
     let list = format!("l={:?}", (0..101).collect::<Vec<_>>());

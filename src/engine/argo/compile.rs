@@ -61,11 +61,11 @@ pub(crate) fn compile(job: &Job<'_>) -> Result<Value, Vec<Diag>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    let of = |finally: bool| job.units.iter().filter(move |unit| unit.finally == finally);
-    let mut templates = vec![graph(job, names::ENTRY, of(false))];
-    if of(true).next().is_some() {
-        templates.push(graph(job, names::FINALLY, of(true)));
-    }
+    let graphs = [(names::ENTRY, false), (names::FINALLY, true)];
+    let graphs = graphs.map(|(name, finally)| (name, job.units.iter().filter(move |unit| unit.finally == finally)));
+    // A graph without tasks is none.
+    let graphs = graphs.into_iter().filter(|(_, units)| units.clone().next().is_some());
+    let mut templates: Vec<Value> = graphs.map(|(name, units)| graph(job, name, units)).collect();
     templates.extend(job.units.iter().filter(|unit| !unit.is_single()).map(|unit| workers(job, unit)));
     templates.extend(job.units.iter().map(|unit| pod::template(job, unit)));
     let workflow = json!({
@@ -138,9 +138,13 @@ fn spec(job: &Job<'_>, templates: Vec<Value>) -> Value {
     let context = job.context;
     let mut spec = Map::new();
     let mut add = |key: &str, value: Value| drop(spec.insert(key.to_owned(), value));
-    add("entrypoint", json!(names::ENTRY));
-    if job.units.iter().any(|unit| unit.finally) {
-        add("onExit", json!(names::FINALLY));
+    if job.units.iter().all(|unit| unit.finally) {
+        add("entrypoint", json!(names::FINALLY));
+    } else {
+        add("entrypoint", json!(names::ENTRY));
+        if job.units.iter().any(|unit| unit.finally) {
+            add("onExit", json!(names::FINALLY));
+        }
     }
     if let Some(account) = &context.service_account {
         add("serviceAccountName", json!(account));

@@ -69,8 +69,9 @@ pub(super) fn clash(plan: &Plan, units: &[Unit], pods: u32, workflow: &str) -> O
     if let Some(clash) = add(format!("{workflow}.onExit")) {
         return Some(clash);
     }
+    let handler = units.iter().any(|unit| !unit.finally);
     for unit in units {
-        let place = if unit.finally { ".onExit" } else { "" };
+        let place = if unit.finally && handler { ".onExit" } else { "" };
         let task = format!("{workflow}{place}.{}", task(plan, unit));
         let mut names: Vec<String> = Vec::new();
         match &unit.rows {
