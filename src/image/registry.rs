@@ -11,7 +11,7 @@ use bollard::query_parameters::{CreateImageOptionsBuilder, PushImageOptionsBuild
 use futures_util::{Stream, StreamExt as _};
 
 use crate::error::CommandError;
-use crate::platform::docker::{Daemon, config_dir};
+use crate::platform::docker::{self, Daemon, config_dir};
 
 mod credentials;
 mod failure;
@@ -30,6 +30,12 @@ const BACKOFF: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between the beginning of a transfer and its first message.
 const SILENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Whether a daemon, such as Podman's service, cannot ask a registry.
+fn is_unsupported(error: &Error) -> bool {
+    let said = docker::reason(error);
+    said == "Not Found" || said.contains("json is not supported")
+}
 
 /// What a reference stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +130,8 @@ impl User {
             // As `docker run` does: a name means the daemon's own image, if it has one.
             Some(known) if !fresh => Ok(known),
             known => match (self.ask(daemon, &parsed), known) {
-                (Ok(digest), _) => Ok(Resolved::Registry(digest)),
+                (Ok(Some(digest)), _) => Ok(Resolved::Registry(digest)),
+                (Ok(None), _) => self.fetch(daemon, &parsed),
                 // No registry ever had it.
                 (Err(_), Some(known @ Resolved::Local(_))) => Ok(known),
                 (Err(refused), _) => Err(refused),
@@ -132,21 +139,35 @@ impl User {
         }
     }
 
-    /// The registry's word.
-    fn ask(&self, daemon: &Daemon, reference: &Reference<'_>) -> Result<String, CommandError> {
+    /// The registry's word; `None`: the daemon has no way to ask for it.
+    fn ask(&self, daemon: &Daemon, reference: &Reference<'_>) -> Result<Option<String>, CommandError> {
         let what = format!("cannot find out what `{}` stands for", reference.text);
         let (known, answer) = daemon.block_on(self.inquire(daemon, reference))?;
-        let answer = answer.map_err(|error| explain(&what, reference, known, error))?;
-        answer.ok_or_else(|| CommandError::missing(what).cause("its registry names no digest"))
+        match answer {
+            Err(error) if is_unsupported(&error) => Ok(None),
+            Err(error) => Err(explain(&what, reference, known, error)),
+            Ok(None) => Err(CommandError::missing(what).cause("its registry names no digest")),
+            Ok(digest) => Ok(digest),
+        }
+    }
+
+    /// What the daemon has after a pull.
+    fn fetch(&self, daemon: &Daemon, reference: &Reference<'_>) -> Result<Resolved, CommandError> {
+        daemon.block_on(self.pull(daemon, reference.text, None, &|_| {}))?;
+        let pulled = daemon.block_on(local(daemon, reference))?.and_then(|local| local.pulled);
+        pulled.map(Resolved::Registry).ok_or_else(|| {
+            CommandError::missing(format!("cannot find out what `{}` stands for", reference.text))
+                .cause("the daemon pulled it, and does not tell its digest")
+        })
     }
 
     async fn look_up(&self, daemon: &Daemon, reference: &str) -> Result<Option<String>, CommandError> {
         let parsed = Reference::parse(reference)?;
         let (known, answer) = self.inquire(daemon, &parsed).await?;
         answer.or_else(|error| {
-            let said = crate::platform::docker::reason(&error).to_ascii_lowercase();
+            let said = docker::reason(&error).to_ascii_lowercase();
             let absent = ["manifest unknown", "name unknown", "not found", "no such manifest"];
-            if absent.iter().any(|part| said.contains(part)) {
+            if is_unsupported(&error) || absent.iter().any(|part| said.contains(part)) {
                 return Ok(None);
             }
             Err(explain(&format!("cannot look for `{reference}` in its registry"), &parsed, known, error))
@@ -268,7 +289,7 @@ async fn local(daemon: &Daemon, reference: &Reference<'_>) -> Result<Option<Loca
             Ok(image.id.map(|id| Local { id, pulled }))
         }
         Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-        Err(error) => Err(crate::platform::docker::failure(&format!("cannot look `{}` up", reference.text), error)),
+        Err(error) => Err(docker::failure(&format!("cannot look `{}` up", reference.text), error)),
     }
 }
 
