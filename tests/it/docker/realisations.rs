@@ -42,7 +42,7 @@ fn what_a_process_computed_is_a_hit_in_a_container_and_the_other_way_round() {
          [environments.default]\npython = \"3.11\"\n\
          [environments.more]\npython = \"3.11\"\nrequirements = \"requirements.txt\"\n\
          [steps.first]\nenvironment = \"more\"\n\
-         command = [\"python\", \"-c\", \"import alpha, sys; open(sys.argv[1], 'w').write(alpha.VERSION)\", \"{{{{ outputs.text }}}}\"]\n\
+         command = [\"python\", \"-c\", \"import alpha, sys; open(sys.argv[1], 'w').write(alpha.VERSION)\", \"{{{{ outputs.text }}}}\", \"{{{{ params.word }}}}\"]\n\
          outputs.text = {{}}\n\
          [steps.second]\n\
          command = [\"python\", \"-c\", \"import sys; open(sys.argv[1], 'w').write(sys.argv[2])\", \"{{{{ outputs.text }}}}\", \"{{{{ params.word }}}}\"]\n\
@@ -57,9 +57,11 @@ fn what_a_process_computed_is_a_hit_in_a_container_and_the_other_way_round() {
     assert_eq!(statuses(&project), ["cached"; 2]);
     assert_eq!(images(NAME), [""; 0], "nothing is built for results that are there");
 
-    project.ok(&["--context", "docker", "run", "-p", "word=two"]);
-    assert_eq!(statuses(&project), ["cached", "succeeded"]);
+    project.ok(&["--context", "docker", "run", "second", "-p", "word=one more"]);
     assert_eq!(images(NAME).len(), 1, "only what runs is built");
+    project.ok(&["--context", "docker", "run", "-p", "word=two"]);
+    assert_eq!(statuses(&project), ["succeeded"; 2]);
+    assert_eq!(images(NAME).len(), 2);
     project.ok(&["run", "-p", "word=two"]);
     assert_eq!(statuses(&project), ["cached"; 2]);
 }
