@@ -23,6 +23,7 @@ use crate::record::UsedEnvironment;
 use crate::session::{self, Project, Session};
 
 /// What is stored here.
+#[derive(Clone, Copy)]
 pub(crate) struct Stored<'a> {
     /// Results.
     pub(crate) store: &'a Store,

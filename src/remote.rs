@@ -16,11 +16,18 @@ use crate::error::CommandError;
 use crate::forecast::Stored;
 use crate::{prepare, trust};
 
+pub(crate) mod shared;
+
 /// Where this machine's store keeps what makes transfers resumable.
 const STATE: &str = "remotes";
 
 /// Opens the store of a context. It has one.
 pub(crate) fn open(context: &Context, store: &Store) -> Result<Remote, CommandError> {
+    open_with(context, store, |_| {})
+}
+
+/// The same, used otherwise than usually.
+fn open_with(context: &Context, store: &Store, change: impl FnOnce(&mut Options)) -> Result<Remote, CommandError> {
     let Some(at) = &context.merged.store else {
         return Err(CommandError::usage(format!("the context `{}` has no store to share", context.name)).hint(
             format!("`store = {{ url = \"s3://BUCKET/PREFIX\" }}` in [contexts.{}] gives it one", context.name),
@@ -31,6 +38,7 @@ pub(crate) fn open(context: &Context, store: &Store) -> Result<Remote, CommandEr
     trust::confirm("store", &at.url, context.origins.get("store.url"))?;
     let mut options = Options::new(store.root().join(STATE));
     options.ca = prepare::authorities(context)?;
+    change(&mut options);
     Remote::open(&location, &options).map_err(|error| failed(&error))
 }
 

@@ -21,6 +21,7 @@ use crate::lock::Mode;
 use crate::platform::docker::Daemon;
 use crate::prepare::{self, Asked, Files};
 use crate::record::{Ended, Highlights, Run, RunMeta, RunWriter, Runs, Tally};
+use crate::remote::shared::{Sending, Shared};
 use crate::reuse::{self, Note, Notes};
 use crate::session::{self, Project, Session};
 use crate::ui::run_view::{RunView, summarise};
@@ -75,6 +76,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     prepare::check_capabilities(&project, (&context, &engine), &plan)?;
     let dirty = git::Dirty::ask(&project.root);
     let authorities = prepare::authorities(&context)?;
+    let shared = Shared::of(&session.ui, &context, &store)?;
     let making = Making {
         session,
         project: &project,
@@ -85,6 +87,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         files: &files,
         store: &store,
         authorities: authorities.as_deref(),
+        shared: shared.as_ref(),
         mode: if how.locked { Mode::Frozen } else { Mode::Complete },
     };
     let mut ready = making.ready()?;
@@ -100,10 +103,15 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let exports = export::of(&plan);
     let sources = files.snapshot.fingerprint(&export::paths(&exports)).filter(|_| ready.is_seen_by_notes());
     let inputs = std::mem::take(&mut ready.requirements);
-    let (ended, lease) = execute(&making, &store, ready, meta, how)?;
+    let (ended, lease, sending) = execute(&making, &store, ready, meta, how)?;
     let note = Note { run: ended.writer.id().to_owned(), sources, inputs, exports: Vec::new() };
     let end = End { project: &project, store: &store, wanted, files: &files, note, exports, began };
-    end.finish(ended, lease, dirty)
+    let done = end.finish(ended, lease, dirty);
+    // The run is over and its record closed, however long this takes.
+    if let (Some(sending), Ok((_, run))) = (sending, &done) {
+        sending.finish(&session.ui, run.id());
+    }
+    done
 }
 
 /// Runs what is ready, to its end.
@@ -113,7 +121,7 @@ fn execute<'a>(
     ready: Ready,
     meta: RunMeta,
     how: &How,
-) -> Result<(local::Ended<'a>, Lease), CommandError> {
+) -> Result<(local::Ended<'a>, Lease, Option<Sending>), CommandError> {
     let Making { session, project, context, engine, plan, files, .. } = *making;
     let ids: Vec<String> = plan.instances().map(|ix| plan.graph.id(ix)).collect();
     let writer = RunWriter::create(&project.root, meta, &project.source.text, ids.iter().map(String::as_str))?;
@@ -142,6 +150,7 @@ fn execute<'a>(
         None => None,
     };
     let cancel = || Cancel::new().map_err(|error| CommandError::missing("cannot make a pipe").because(&error));
+    let sending = making.shared.map(Shared::send);
     let around = Surroundings {
         executor: &executor,
         store,
@@ -153,6 +162,11 @@ fn execute<'a>(
         authorities: making.authorities.map(Path::to_owned),
         secrets: ready.secrets,
         sandbox: how.sandbox,
+        computed: &|key| {
+            if let Some(sending) = &sending {
+                sending.computed(key);
+            }
+        },
         cancel: cancel()?,
         cancel_finally: cancel()?,
     };
@@ -162,7 +176,7 @@ fn execute<'a>(
         containers.finish();
     }
     rustix::process::umask(umask);
-    Ok((ended?, lease))
+    Ok((ended?, lease, sending))
 }
 
 fn reuse_key<'a>(session: &'a Session, root: &Path, source: &Source, asked: &'a Asked) -> reuse::Asked<'a> {

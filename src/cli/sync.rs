@@ -69,24 +69,14 @@ pub(super) fn sync(session: &Session, args: &SyncArgs) -> Result<ExitCode, Comma
     }
     let remote = remote::open(&context, &store)?;
     let sync = Sync { session, store: &store, remote: &remote, dry_run: args.dry_run };
-    // A list that a step made shows what comes after it only once it is here.
-    let mut pulled = Way::default();
-    let mut results = sync.results(&project, &context, &args.names)?;
-    while !args.push {
-        let way = sync.pull(&results)?;
-        let came = !way.instances.is_empty();
-        pulled.add(way);
-        if !came || args.dry_run {
-            break;
-        }
-        let more = sync.results(&project, &context, &args.names)?;
-        if more.keys().all(|key| results.contains_key(key)) {
-            break;
-        }
-        results = more;
-    }
+    let results = sync.results(&project, &context, &args.names)?;
+    let (results, pulled) = if args.push {
+        (results, None)
+    } else {
+        let (results, pulled) = sync.pull_all(results, || sync.results(&project, &context, &args.names))?;
+        (results, Some(pulled))
+    };
     let pushed = if args.pull { None } else { Some(sync.push(&results)?) };
-    let pulled = (!args.push).then_some(pulled);
     tell(session, &context, args, pushed.as_ref(), pulled.as_ref())?;
     damaged(pulled.as_ref())?;
     Ok(ExitCode::SUCCESS)
@@ -130,6 +120,27 @@ impl Sync<'_> {
             results.extend(keyed);
         }
         Ok(results)
+    }
+
+    /// Pulls, and again while that shows more: a list that a step made shows what comes after it only once it is here.
+    fn pull_all(
+        &self,
+        mut results: Results,
+        look: impl Fn() -> Result<Results, CommandError>,
+    ) -> Result<(Results, Way), CommandError> {
+        let mut all = self.pull(&results)?;
+        let mut came = !all.instances.is_empty();
+        while came && !self.dry_run {
+            let more = look()?;
+            if more.keys().all(|key| results.contains_key(key)) {
+                break;
+            }
+            results = more;
+            let way = self.pull(&results)?;
+            came = !way.instances.is_empty();
+            all.add(way);
+        }
+        Ok((results, all))
     }
 
     fn pull(&self, results: &Results) -> Result<Way, CommandError> {
@@ -179,12 +190,15 @@ impl Sync<'_> {
 }
 
 impl Way {
+    /// With what came in another look. What was here already the first one saw.
     fn add(&mut self, other: Self) {
         self.instances.extend(other.instances);
-        // The first look saw what was here before.
-        self.already = if self.amount == Amount::default() { other.already } else { self.already };
         self.amount = [self.amount, other.amount].into_iter().sum();
-        self.lost = other.lost;
+        for lost in other.lost {
+            if self.lost.iter().all(|(known, _)| *known != lost.0) {
+                self.lost.push(lost);
+            }
+        }
     }
 
     fn text(&self, way: &str, end: &str, dry_run: bool) -> String {

@@ -70,6 +70,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) secrets: Secrets,
     /// Whether steps are confined in what they may write.
     pub(crate) sandbox: bool,
+    /// Told of each result that was computed and may be used again.
+    pub(crate) computed: &'a (dyn Fn(Digest) + Sync),
     /// Ends every attempt, but those of `finally` steps: they run after a cancelled run too.
     pub(crate) cancel: Cancel,
     /// Ends those.
@@ -174,6 +176,9 @@ impl<'a, 'v> LocalRun<'a, 'v> {
                         executor.run_by(launch, &task, &place, cancel).result
                     }
                 };
+                if let (Some(key), Ok(_)) = (task.key, &result) {
+                    (self.around.computed)(key);
+                }
                 if task.checkpoint && result.is_ok() {
                     // What it was for is done. What cannot be removed only costs space.
                     let _ = mlctl_exec::store::remove_tree(&place.checkpoint);

@@ -22,6 +22,7 @@ use crate::lock::{self, Lock, Mode, Wanted};
 use crate::platform::docker::Daemon;
 use crate::prepare::{self, Files};
 use crate::record::UsedEnvironment;
+use crate::remote::shared::Shared;
 use crate::session::{Project, Session};
 use crate::ui::build_view::BuildView;
 use crate::ui::preparing::Preparing;
@@ -41,6 +42,8 @@ pub(super) struct Making<'a> {
     pub(super) store: &'a Store,
     /// The file with the context's certificate authorities.
     pub(super) authorities: Option<&'a Path>,
+    /// The store that the context shares with other machines.
+    pub(super) shared: Option<&'a Shared>,
     /// Whether the lock may be changed.
     pub(super) mode: Mode,
 }
@@ -112,6 +115,9 @@ impl Making<'_> {
         let realisations = environment::realisations(&project.workflow, &project.source, &known, names)?;
         let facts = prepare::facts((project, context, plan), target, &trees, &realisations, inputs, &lock)?;
         let mut stored = forecast::Stored { store, inputs: &files.inputs, keeps: false };
+        if let Some(shared) = self.shared {
+            shared.fetch(&session.ui, plan, &facts, stored);
+        }
         let running = forecast::environments_that_run(plan, &facts, &mut stored);
         let lock = match self.engine {
             Engine::Process => {

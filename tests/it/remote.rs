@@ -14,6 +14,7 @@ use crate::support::{Ended, Project, Start, mlctl};
 mod faults;
 mod large;
 mod proxy;
+mod runs;
 mod server;
 
 use server::Server;

@@ -31,8 +31,10 @@ pub struct Options {
     pub state: PathBuf,
     /// Tries of a request after the first.
     pub retries: usize,
-    /// How long a server may be silent.
+    /// How long a server may be silent while objects travel.
     pub silence: Duration,
+    /// How long a request that moves little may take, tries included.
+    pub patience: Duration,
 }
 
 impl Options {
@@ -45,6 +47,7 @@ impl Options {
             state: state.into(),
             retries: 5,
             silence: Duration::from_secs(120),
+            patience: Duration::from_secs(60),
         }
     }
 
@@ -52,7 +55,7 @@ impl Options {
         let mut client = ClientOptions::new()
             .with_timeout_disabled()
             .with_read_timeout(self.silence)
-            .with_connect_timeout(Duration::from_secs(10))
+            .with_connect_timeout(Duration::from_secs(5))
             .with_pool_max_idle_per_host(self.parallel)
             .with_allow_http(true);
         if let Some(path) = &self.ca {

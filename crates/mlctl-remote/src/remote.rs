@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mlctl_core::digest::Digest;
 use mlctl_exec::store::{Entry, Store};
@@ -16,9 +15,6 @@ use crate::location::Location;
 use crate::memory::Memory;
 use crate::partial::Partial;
 use crate::{entry, names};
-
-/// Of a request that moves little, tries included.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How much of something there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,7 +77,7 @@ impl Remote {
             })?;
         let opened = runtime.block_on(async {
             let backend = connect::connect(location, options).await?;
-            Bucket::open(backend, location.prefix.clone(), PATIENCE).await
+            Bucket::open(backend, location.prefix.clone(), options.patience).await
         });
         let bucket = opened.map_err(|error| error.doing(format!("open the store {location}")))?;
         let inner = Inner {
