@@ -13,6 +13,7 @@ use crate::image::{Builder, Delivered, How, Origin, platform};
 use crate::lock::{self, Mode, Wanted};
 use crate::platform::docker::Daemon;
 use crate::session::{Project, Session, open_store};
+use crate::trust;
 use crate::ui::build_view::BuildView;
 use crate::ui::preparing::Preparing;
 use crate::ui::table::Table;
@@ -83,6 +84,9 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
         watch: &|environment, event| view.update(environment, event),
     };
     let images: BTreeMap<String, Delivered> = if args.push {
+        if let Some(registry) = &context.merged.registry {
+            trust::confirm("registry", registry, context.origins.get("registry"))?;
+        }
         builder.publish(&names)?
     } else {
         builder.ensure(&names)?.into_iter().map(|(name, image)| (name, image.into())).collect()
