@@ -28,6 +28,12 @@ fn a_team_builds_once() {
     assert!(without.stderr.contains("names no registry"), "{without:?}");
     fs::write(config.join("config.toml"), format!("[contexts.local]\nregistry = \"{}/acme\"\n", registry.address))
         .unwrap();
+    // What only a project names may be anybody's.
+    let spec = fs::read_to_string(tools.project.root().join("mlctl.toml")).unwrap();
+    let theirs = format!("\n[contexts.theirs]\nregistry = \"{}/theirs\"\n", registry.address);
+    tools.project.write("mlctl.toml", &(spec + &theirs));
+    let ended = tools.project.run(&["build", "--push", "--context", "theirs"]);
+    assert!(ended.code == 3 && ended.stderr.contains("MLCTL_TRUST_PROJECT"), "{ended:?}");
     let pushed = tools.build(&["--push"]);
     assert_eq!(text(&pushed, "status"), "built");
     let reference = text(&pushed, "reference").to_owned();
