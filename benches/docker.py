@@ -95,6 +95,21 @@ def edited(bench):
     }, "docker build, run")
 
 
+def steps(bench, count=100):
+    """Trivial steps, two at a time, against a shell loop of the same containers."""
+    here = bench.fresh("steps")
+    (here / "mlctl.toml").write_text(
+        f'[project]\nname = "{PROJECT}"\n[steps.s]\nmatrix.i = {list(range(count))}\ncommand = ["true"]\n')
+    env = bench.env(here)
+    mlctl = [bench.mlctl, "run", "-q", "--context", "docker", "-j", "2", "--force", "s"]
+    loop = f"seq {count} | xargs -P2 -I{{}} docker run --rm debian:bookworm-slim true"
+    subprocess.run(mlctl, cwd=here, env=env, check=True, capture_output=True)
+    bench.rows(f"{count} trivial steps, 2 at a time", {
+        "docker run --rm": lambda: (["sh", "-c", loop], here, env),
+        "mlctl run": lambda: (mlctl, here, env),
+    }, "docker run --rm")
+
+
 def memory(bench):
     """The peak of a build whose context has 2 GiB, and of one with 100,000 files."""
     print("\n## peak memory, MiB")
@@ -128,6 +143,7 @@ def main():
         "unchanged": lambda: unchanged(bench, (10, 1000)),
         "unchanged-large": lambda: unchanged(bench, (2000, 50_000)),
         "edited": lambda: edited(bench),
+        "steps": lambda: steps(Bench(mlctl, min(bench.rounds, 5), root)),
         "memory": lambda: memory(bench),
     }
     try:

@@ -6,6 +6,7 @@ use std::path::Path;
 use bollard::models::{
     ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
 };
+use mlctl_core::action::Task;
 use mlctl_core::workflow::Resources;
 use mlctl_exec::{Launch, init};
 
@@ -48,6 +49,8 @@ pub(super) fn body(
             device_requests: Some(devices(gpus)).filter(|_| !gpus.is_empty()),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
             init: Some(false),
+            // SELinux would allow a container none of these files; relabelling a store would be worse.
+            security_opt: Some(vec!["label=disable".to_owned()]),
             ..limits(&launch.task.resources)
         }),
         ..ContainerCreateBody::default()
@@ -58,14 +61,17 @@ pub(super) fn body(
 pub(super) const RUN_LABEL: &str = "dev.mlctl.run";
 
 /// A name that people recognise, and no other container has.
-pub(super) fn name(launch: &Launch<'_>) -> String {
-    let task = launch.task;
+pub(super) fn name(task: &Task) -> String {
+    name_of(&task.run, &task.instance, task.attempt)
+}
+
+fn name_of(run: &str, instance: &str, attempt: u32) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let clean: String = task.instance.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+    let clean: String = instance.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
     // Cleaned, two may look the same.
-    let digest = blake3::hash(task.instance.as_bytes()).to_hex();
-    let tail = if clean == task.instance { String::new() } else { format!("-{}", &digest[..6]) };
-    format!("mlctl-{}-{clean}{tail}-{}", task.run, task.attempt)
+    let digest = blake3::hash(instance.as_bytes()).to_hex();
+    let tail = if clean == instance { String::new() } else { format!("-{}", &digest[..6]) };
+    format!("mlctl-{run}-{clean}{tail}-{attempt}")
 }
 
 fn labels(launch: &Launch<'_>, store: &Path) -> HashMap<String, String> {
@@ -126,4 +132,38 @@ fn devices(gpus: &[u32]) -> Vec<DeviceRequest> {
         capabilities: Some(vec![vec!["gpu".to_owned()]]),
         ..DeviceRequest::default()
     }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_readable_and_those_of_two_instances_differ() {
+        assert_eq!(name_of("ab12", "train", 2), "mlctl-ab12-train-2");
+        let of = |instance| name_of("ab12", instance, 1);
+        assert!(of("train@depth=2").starts_with("mlctl-ab12-train-depth-2-"), "{}", of("train@depth=2"));
+        assert_ne!(of("train@a=1,b=2"), of("train@a=1%b=2"));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_what_a_container_may_use() {
+        let resources = Resources { cpu_millis: Some(1500), memory: Some(1 << 30), ..Resources::default() };
+        let all = limits(&resources);
+        assert_eq!(all.nano_cpus, Some(1_500_000_000));
+        assert_eq!((all.memory, all.memory_swap, all.shm_size), (Some(1 << 30), Some(1 << 30), Some(1 << 30)));
+        let shm = limits(&Resources { shm: Some(1 << 20), ..resources });
+        assert_eq!((shm.memory, shm.shm_size), (Some(1 << 30), Some(1 << 20)));
+        assert_eq!(limits(&Resources::default()), HostConfig::default());
+        let least = limits(&Resources { cpu_millis: Some(1), memory: Some(1), ..Resources::default() });
+        assert_eq!((least.nano_cpus, least.memory), (Some(10_000_000), Some(6 << 20)));
+    }
+
+    #[test]
+    fn gpus_are_asked_for_by_their_numbers() {
+        let [request] = &devices(&[0, 3])[..] else { panic!("one request") };
+        assert_eq!(request.device_ids, Some(vec!["0".to_owned(), "3".to_owned()]));
+        assert_eq!(request.capabilities, Some(vec![vec!["gpu".to_owned()]]));
+        assert_eq!(request.count, None, "it excludes ids");
+    }
 }

@@ -31,7 +31,7 @@ pub(super) async fn run(
     started: &mut dyn FnMut(),
 ) -> Ended {
     let docker = containers.daemon.client();
-    let name = body::name(launch);
+    let name = body::name(launch.task);
     let (argv, env) = (std::mem::take(&mut launch.argv), std::mem::take(&mut launch.env));
     let order = match Order::new(argv, env, &launch.bundle.work).to_bytes() {
         Ok(order) => order,
