@@ -151,6 +151,20 @@ fn the_digest_is_of_what_is_in_it() {
 }
 
 #[test]
+fn what_mlctl_keeps_in_the_project_is_never_in_it() {
+    let place = Place::new();
+    place.write("Dockerfile", "FROM scratch");
+    place.write("sub/.mlctl/kept", "1");
+    let before = place.digest();
+    place.write(".mlctl/runs/x/events.jsonl", "1");
+    assert_eq!(place.digest(), before);
+    place.write(".dockerignore", "**\n!.mlctl\n!Dockerfile\n");
+    let archive = bytes(&place.scan().unwrap(), &[]).unwrap();
+    let names: Vec<Vec<u8>> = contents(&archive).into_keys().collect();
+    assert!(!names.iter().any(|name| name.starts_with(b".mlctl")), "{names:?}");
+}
+
+#[test]
 fn the_dockerfiles_own_rules_come_first() {
     let place = Place::new();
     for name in ["Dockerfile", "a", "b", "sub/a", "sub/b"] {

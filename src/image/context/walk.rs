@@ -10,6 +10,9 @@ use mlctl_exec::store::StoreError;
 use super::as_path;
 use crate::image::ignore::{Matched, Rules};
 
+/// What mlctl keeps in a project. Every command changes something there: with it no context would ever be the same again.
+const OWN: &[u8] = b".mlctl";
+
 /// A path below the root.
 pub(super) type Found = Box<[u8]>;
 
@@ -39,8 +42,11 @@ impl Walk<'_> {
                 [] => name.as_bytes().to_vec(),
                 _ => [directory, b"/", name.as_bytes()].concat(),
             };
-            let (excluded, matched) = self.rules.excludes(&path, matched);
             let is_directory = entry.file_type().map_err(failed)?.is_dir();
+            if is_directory && path == OWN {
+                continue;
+            }
+            let (excluded, matched) = self.rules.excludes(&path, matched);
             if !is_directory {
                 self.found.extend((!excluded).then(|| path.into()));
             } else if !excluded {

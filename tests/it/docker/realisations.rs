@@ -101,10 +101,10 @@ fn a_dockerfile_is_built_before_keys_are_known_and_why_tells_of_another_image() 
     const RUN: [&str; 3] = ["--context", "docker", "run"];
     let _images = Images(NAME);
     let project = Project::new(&format!(
-        "[project]\nname = \"{NAME}\"\n[environments.own]\nbuild = {{ dockerfile = \"image/Dockerfile\" }}\n\
+        "[project]\nname = \"{NAME}\"\n[environments.own]\nbuild = {{ dockerfile = \"image/Dockerfile\", dir = \".\" }}\n\
          [steps.only]\nenvironment = \"own\"\nscript = 'cp /hello \"$MLCTL_OUTPUT_T\"'\noutputs.t = {{}}\n"
     ));
-    project.write("image/Dockerfile", "FROM busybox:1.35\nCOPY hello /hello\n");
+    project.write("image/Dockerfile", "FROM busybox:1.35\nCOPY . /project\nRUN mv /project/image/hello /hello\n");
     project.write("image/hello", "one");
     let plan = project.ok(&PLAN);
     assert!(plan.contains("not known before the image of environment `own` is built"), "{plan}");
