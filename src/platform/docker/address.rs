@@ -59,6 +59,16 @@ impl Address {
     }
 }
 
+/// An address as it may be told: a password that somebody put into it is left out.
+pub(super) fn shown(text: &str) -> String {
+    let Some((before, host)) = text.rsplit_once('@') else { return text.to_owned() };
+    let user = before.find("://").map_or(0, |at| at + 3);
+    match before[user..].find(':') {
+        Some(colon) => format!("{}:***@{host}", &before[..user + colon]),
+        None => text.to_owned(),
+    }
+}
+
 fn host_and_port(text: &str, tls: bool) -> Result<String, String> {
     let text = text.strip_suffix('/').unwrap_or(text);
     if text.contains(['/', '@', '?', '#']) || text.chars().any(char::is_whitespace) {
@@ -144,6 +154,18 @@ mod tests {
             ("ssh://alias/run/other.sock", false, "ssh://alias/run/other.sock"),
         ] {
             assert_eq!(shown(text, tls).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_told() {
+        for (text, expected) in [
+            ("ssh://me:se@cret@host:1", "ssh://me:***@host:1"),
+            ("me:secret@host", "me:***@host"),
+            ("ssh://me@host:1", "ssh://me@host:1"),
+            ("tcp://host:1", "tcp://host:1"),
+        ] {
+            assert_eq!(super::shown(text), expected);
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::address::{Address, Tls};
+use super::address::{Address, Tls, shown};
 use crate::error::CommandError;
 
 /// The context that means: no context.
@@ -78,7 +78,7 @@ pub(super) fn address(config: &Path, name: &str, by: &str) -> Result<Address, Co
     let tls = secured.then_some(Tls { unverified: endpoint.skip_tls_verify, ..files });
     Address::parse(&host, tls).map_err(|reason| {
         CommandError::missing(format!("the Docker context `{name}` is of no use"))
-            .cause(format!("its address is `{host}`: {reason}"))
+            .cause(format!("its address is `{}`: {reason}", shown(&host)))
             .cause(format!("{by} names it"))
             .hint("`docker context use default` goes back to the daemon of this machine")
     })

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::address::{Address, Tls};
+use super::address::{Address, Tls, shown};
 use super::contexts;
 use crate::error::CommandError;
 
@@ -30,7 +30,7 @@ pub(super) fn wanted(variable: &Variable<'_>) -> Result<Wanted, CommandError> {
     let config = config_dir(variable);
     if let Some(host) = variable("DOCKER_HOST") {
         let address = Address::parse(&host, tls(variable, config.as_deref())).map_err(|reason| {
-            CommandError::missing(format!("$DOCKER_HOST is `{host}`: {reason}"))
+            CommandError::missing(format!("$DOCKER_HOST is `{}`: {reason}", shown(&host)))
                 .hint("set it to an address like unix:///var/run/docker.sock, or unset it")
         })?;
         return Ok(Wanted::Named(address, "$DOCKER_HOST".to_owned()));
