@@ -65,6 +65,16 @@ pub(super) fn dockerfile(contents: &Contents<'_>, manner: Manner) -> String {
     text
 }
 
+/// A step, as people read it, by the builder's name for it: the commands tell them nothing.
+pub(super) fn title(step: &str) -> Option<&'static str> {
+    let titles = [
+        ("apt-get install", "installing system packages"),
+        (" -m pip ", "installing distributions"),
+        (" -m venv ", "making the virtual environment"),
+    ];
+    titles.into_iter().find(|(mark, _)| step.contains(mark)).map(|(_, title)| title)
+}
+
 fn apt(text: &mut String, packages: &[String], manner: Manner) {
     let mut mounts = Vec::new();
     let mut commands = Vec::new();

@@ -80,7 +80,9 @@ impl Builder<'_> {
             no_cache: self.how.no_cache,
             registry_config: if buildkit { None } else { classic::registries(&text).await? },
         };
-        let mut tell = |event: Event<'_>| (self.watch)(&recipe.environment, event);
+        let described = matches!(recipe.kind, RecipeKind::Described { .. });
+        let mut tell =
+            |event: Event<'_>| (self.watch)(&recipe.environment, if described { titled(event) } else { event });
         let (body, sent) = counted(Arc::clone(&files).tar(extra));
         let built = request::build(self.daemon, &order, (body, &sent), own, &mut tell).await;
         // Which file it was that could not be sent is known here only.
@@ -161,6 +163,16 @@ impl Builder<'_> {
         fs::read(path)
             .map(Some)
             .map_err(|error| CommandError::missing("cannot read the context's `ca`").because(&error))
+    }
+}
+
+/// Steps of a generated Dockerfile have names for people.
+fn titled(event: Event<'_>) -> Event<'_> {
+    let title = |name| generated::title(name).unwrap_or(name);
+    match event {
+        Event::Step { id, name } => Event::Step { id, name: title(name) },
+        Event::Ended { id, name, end } => Event::Ended { id, name: title(name), end },
+        event => event,
     }
 }
 

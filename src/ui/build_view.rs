@@ -76,6 +76,9 @@ impl<'a> BuildView<'a> {
         }
         let Some(at) = state.0.get_mut(environment) else { return };
         let lines = at.take(environment, event);
+        if !lines.is_empty() && !self.bar.is_hidden() {
+            self.bar.set_message(state.compose());
+        }
         drop(state);
         for line in lines {
             match line {
@@ -157,6 +160,9 @@ impl Environment {
                 let step = Step { name: plain(name), began: Instant::now(), last: String::new() };
                 let text = format!("{head}  {BUSY}{}{BUSY:#}", step.name);
                 self.steps.insert(id.to_owned(), step);
+                if !is_internal(name) {
+                    self.doing.clear();
+                }
                 vec![if is_internal(name) { Line::Detail(text) } else { Line::Plain(text) }]
             }
             Event::Ended { id, name, end } => self.ended(&head, id, &plain(name), end),
