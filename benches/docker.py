@@ -45,7 +45,8 @@ def project(bench, name, spec, files):
     return here, bench.env(here)
 
 
-BUILT = '[environments.default]\nbuild = { dockerfile = "image/Dockerfile" }\n'
+BUILT = ('[environments.default]\nbuild = { dockerfile = "image/Dockerfile" }\n'
+         '[steps.s]\nsources = ["step.sh"]\ncommand = ["sh", "step.sh"]\noutputs.x = { at = "x" }\n')
 
 
 def unchanged(bench, files):
@@ -65,9 +66,7 @@ def unchanged(bench, files):
 
 def edited(bench):
     """From the edit of a source file to the end of a trivial step that reads it."""
-    spec = BUILT + ('[steps.s]\nsources = ["step.sh"]\nenvironment = "default"\n'
-                    'command = ["sh", "step.sh"]\noutputs.x = { at = "x" }\n')
-    here, env = project(bench, "edited", spec, (0, 0))
+    here, env = project(bench, "edited", BUILT, (0, 0))
     (here / "copied").mkdir()
     (here / "copied/Dockerfile").write_text(DOCKERFILE + "WORKDIR /work\nCOPY step.sh /work\n")
     count = 0

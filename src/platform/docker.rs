@@ -48,6 +48,8 @@ pub(crate) struct Daemon {
 struct About {
     /// Its own among all daemons, where it has one.
     id: Option<String>,
+    /// The version of its API.
+    api: String,
     /// As the lock writes platforms: `linux-x86_64`.
     platform: String,
     buildkit: bool,

@@ -30,8 +30,8 @@ impl Daemon {
         })
     }
 
-    /// A path of the API, in the version that was agreed on.
+    /// A path of the API, in the daemon's own version.
     pub(crate) fn path(&self, path: &str) -> String {
-        format!("/v{}{path}", self.client.client_version())
+        format!("/v{}{path}", self.about.api)
     }
 }

@@ -97,7 +97,7 @@ async fn open(address: Address) -> Result<Found, String> {
     let opening = async {
         let client = connect(&address).await?.with_request_modifier(spell_credentials);
         let explain = |error: bollard::errors::Error| reason(&error);
-        let client = client.negotiate_version().await.map_err(explain)?;
+        // Both at once, and nothing else: for each the daemon starts programs.
         let (version, info) = tokio::try_join!(client.version(), client.info()).map_err(explain)?;
         let about = about(&version, &info, &address)?;
         Ok((client, about))
@@ -169,6 +169,7 @@ fn about(version: &SystemVersion, info: &SystemInfo, address: &Address) -> Resul
     let options = info.security_options.iter().flatten();
     Ok(About {
         id: info.id.clone().filter(|id| !id.is_empty()),
+        api: api.to_owned(),
         platform: format!("linux-{arch}"),
         // Podman's service speaks the API, but BuildKit's part. The variable is the docker command's own.
         buildkit: !podman && std::env::var("DOCKER_BUILDKIT").as_deref() != Ok("0"),
