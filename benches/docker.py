@@ -11,6 +11,7 @@ import argparse
 import glob
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,7 @@ def project(bench, name, spec, files):
 
 
 BUILT = ('[environments.default]\nbuild = { dockerfile = "image/Dockerfile" }\n'
-         '[steps.s]\nsources = ["step.sh"]\ncommand = ["sh", "step.sh"]\noutputs.x = { at = "x" }\n')
+         '[steps.s]\nsources = ["step.sh"]\ncommand = ["sh", "step.sh"]\noutputs.x = { at = "x", export = "read" }\n')
 
 
 def unchanged(bench, files):
@@ -65,33 +66,29 @@ def unchanged(bench, files):
 
 
 def edited(bench):
-    """From the edit of a source file to the end of a trivial step that reads it."""
+    """From the edit of a source file to when a step that has it runs, which is when it reads the clock."""
     here, env = project(bench, "edited", BUILT, (0, 0))
     (here / "copied").mkdir()
     (here / "copied/Dockerfile").write_text(DOCKERFILE + "WORKDIR /work\nCOPY step.sh /work\n")
-    count = 0
-
-    def edit(path):
-        nonlocal count
-        count += 1
-        path.write_text(f"echo {count} > x\n")
-
-    def mlctl():
-        edit(here / "step.sh")
-        return [bench.mlctl, "run", "-q", "--context", "docker"], here, env
-
-    def cli():
-        edit(here / "copied/step.sh")
-        line = f"docker build -q -t {IMAGE} copied && docker run --rm {IMAGE} sh step.sh"
-        return ["sh", "-c", line], here, env
-
-    for prepare in (mlctl, cli):
-        argv, cwd, env = prepare()
-        subprocess.run(argv, cwd=cwd, env=env, check=True, capture_output=True)
-    bench.rows("edit of a source file to the end of its step", {
-        "docker build, run": cli,
-        "mlctl run": mlctl,
-    }, "docker build, run")
+    tools = {
+        "docker build, run": (here / "copied/step.sh", ["sh", "-c", (
+            f"docker build -q -t {IMAGE} copied >/dev/null && docker run --rm {IMAGE} sh step.sh")]),
+        "mlctl run": (here / "step.sh", ["sh", "-c", (
+            f"{bench.mlctl} run -q --context docker && cat read")]),
+    }
+    samples = {name: [] for name in tools}
+    for number in range(bench.rounds + 1):
+        for name, (source, argv) in tools.items():
+            start = time.time()
+            source.write_text(f"date +%s.%N | tee x # {number}\n")
+            ended = subprocess.run(argv, cwd=here, env=env, capture_output=True, text=True)
+            if ended.returncode != 0:
+                sys.exit(f"{argv}: {ended.stderr}")
+            samples[name].append(float(ended.stdout.split()[-1]) - start)
+    medians = {name: statistics.median(times[1:]) for name, times in samples.items()}
+    print("\n## edit of a source file to its step running, ms")
+    for name, median in medians.items():
+        print(f"{name:<22}{median * 1e3:>10.1f}{median / medians['docker build, run']:>8.2f}", flush=True)
 
 
 def steps(bench, count=100):
