@@ -71,7 +71,7 @@ impl<'a> Containers<'a> {
             Ok(image) => image,
             Err(error) => return failed(&error),
         };
-        let body = body::body(&launch, &image, &self.program, &self.store, &self.user(), gpus);
+        let body = body::body(&launch, &image, &self.program, &self.store, &self.user(), gpus, self.daemon.network());
         let mut ended = self.daemon.block_on(container::run(self, &mut launch, body, started));
         if let (Err(StepFailure::NotStarted { reason }), Some(foreign)) = (&mut ended.result, &image.foreign) {
             let own = platform::docker(self.daemon.platform());

@@ -54,6 +54,8 @@ struct About {
     platform: String,
     buildkit: bool,
     rootless: bool,
+    /// Whether users in containers are others outside.
+    remapped: bool,
     capacity: Capacity,
 }
 
@@ -114,6 +116,12 @@ impl Daemon {
     /// Whether root in a container is the user who runs the daemon.
     pub(crate) fn is_rootless(&self) -> bool {
         self.about.rootless
+    }
+
+    /// The network of a step's container: the machine's own, as a process has. Making one takes longer than all else of
+    /// a container. A daemon that maps users to others refuses that.
+    pub(crate) fn network(&self) -> &'static str {
+        if self.about.remapped { "default" } else { "host" }
     }
 
     /// What containers may use together.

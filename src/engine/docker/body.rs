@@ -27,6 +27,7 @@ pub(super) fn body(
     store: &Path,
     (user, group): &(u32, u32),
     gpus: &[u32],
+    network: &str,
 ) -> ContainerCreateBody {
     ContainerCreateBody {
         image: Some(image.id.clone()),
@@ -51,6 +52,7 @@ pub(super) fn body(
             init: Some(false),
             // SELinux would allow a container none of these files; relabelling a store would be worse.
             security_opt: Some(vec!["label=disable".to_owned()]),
+            network_mode: Some(network.to_owned()),
             ..limits(&launch.task.resources)
         }),
         ..ContainerCreateBody::default()

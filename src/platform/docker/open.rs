@@ -166,14 +166,16 @@ fn about(version: &SystemVersion, info: &SystemInfo, address: &Address) -> Resul
     };
     let components = version.components.iter().flatten();
     let podman = components.into_iter().any(|component| component.name.starts_with("Podman"));
-    let options = info.security_options.iter().flatten();
+    let options = || info.security_options.iter().flatten().flat_map(|option| option.split(','));
+    let has = |name: &str| options().any(|part| part.strip_prefix("name=") == Some(name));
     Ok(About {
         id: info.id.clone().filter(|id| !id.is_empty()),
         api: api.to_owned(),
         platform: format!("linux-{arch}"),
         // Podman's service speaks the API, but BuildKit's part. The variable is the docker command's own.
         buildkit: !podman && std::env::var("DOCKER_BUILDKIT").as_deref() != Ok("0"),
-        rootless: options.into_iter().any(|option| option.split(',').any(|part| part == "name=rootless")),
+        rootless: has("rootless"),
+        remapped: has("userns"),
         capacity: Capacity {
             cpu_millis: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).map(|cpus| cpus.saturating_mul(1000)),
             memory: info.mem_total.and_then(|memory| u64::try_from(memory).ok()),

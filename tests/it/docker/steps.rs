@@ -221,3 +221,24 @@ echo "${PIP_CERT-unset}"
     let expected = format!("{certificate}{company} {company} unset http://proxy:1\n{company}\n");
     assert_eq!(log(&project, "work"), expected);
 }
+
+#[test]
+fn localhost_is_this_machine_as_for_a_process() {
+    if !docker() {
+        return;
+    }
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut client, b"from outside\n");
+        }
+    });
+    let project = project(&format!(
+        "[steps.work]\nshell = \"bash\"\ncache = false\nscript = 'cat < /dev/tcp/127.0.0.1/{port}'\n"
+    ));
+    for context in ["local", "docker"] {
+        project.ok(&["run", "--context", context]);
+        assert_eq!(log(&project, "work"), "from outside\n", "{context}");
+    }
+}
