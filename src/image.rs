@@ -189,6 +189,11 @@ impl Builder<'_> {
         self.how.platform.as_deref().unwrap_or_else(|| self.daemon.platform())
     }
 
+    /// The platform that is asked for, as Docker writes it.
+    fn docker_platform(&self) -> Option<String> {
+        self.how.platform.as_deref().map(platform::docker)
+    }
+
     async fn image(&self, name: &str, began: Instant) -> Result<Image, CommandError> {
         let image = self.plain(name).await?;
         if !self.how.bake {
@@ -287,7 +292,8 @@ impl Builder<'_> {
                 .cause("it was of one machine alone, in no registry")
                 .hint("build or load it again, or take what there is: `mlctl lock --update`"));
         }
-        registry::pull(self.daemon, &reference, None, &|text| tell(Event::Pulling(text))).await?;
+        registry::pull(self.daemon, &reference, self.docker_platform().as_deref(), &|text| tell(Event::Pulling(text)))
+            .await?;
         let image = self.inspect(&reference, Origin::Fetched).await?;
         let image =
             image.ok_or_else(|| CommandError::missing(format!("the image `{name}` was pulled and is not there")))?;

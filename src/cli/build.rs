@@ -49,6 +49,13 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
     let authorities = crate::prepare::authorities(&context)?;
     let store = open_store()?;
     let names = names(&project, &args.environments)?;
+    if names.is_empty() {
+        session.ui.note("no step names an environment: there is nothing to build");
+        if session.ui.is_json() {
+            session.ui.json(&Vec::<Value>::new())?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let platform = args.platform.as_deref().map(platform::parse).transpose()?;
     let daemon = Daemon::connect()?;
     let platform = platform.filter(|platform| platform != daemon.platform());

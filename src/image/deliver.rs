@@ -94,7 +94,8 @@ impl Builder<'_> {
                 return Ok(None);
             }
         }
-        registry::pull(self.daemon, &remote, None, &|text| tell(Event::Pulling(text))).await?;
+        registry::pull(self.daemon, &remote, self.docker_platform().as_deref(), &|text| tell(Event::Pulling(text)))
+            .await?;
         self.name(&remote, &wanted.reference).await?;
         let image = self.inspect(&wanted.reference, Origin::Fetched).await?;
         if let Some(image) = &image {

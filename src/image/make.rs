@@ -16,9 +16,7 @@ use super::progress::Event;
 use super::recipe::{self, Recipe, RecipeKind};
 use super::request::{self, Order};
 use super::session::{Offer, Session};
-use super::{
-    Builder, ENVIRONMENT_LABEL, Origin, PROJECT_LABEL, Wanted, classic, failure, pip, platform, proxies, wire,
-};
+use super::{Builder, ENVIRONMENT_LABEL, Origin, PROJECT_LABEL, Wanted, classic, failure, pip, proxies, wire};
 use crate::config::secret;
 use crate::environment::NamedImage;
 use crate::error::CommandError;
@@ -62,7 +60,7 @@ impl Builder<'_> {
         } else {
             None
         };
-        let (build, platform) = (unique(), self.how.platform.as_deref().map(platform::docker));
+        let (build, platform) = (unique(), self.docker_platform());
         let mut args = proxies::args(self.daemon);
         args.extend(recipe.args());
         let order = Order {
