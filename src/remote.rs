@@ -33,7 +33,7 @@ fn open_with(context: &Context, store: &Store, change: impl FnOnce(&mut Options)
             format!("`store = {{ url = \"s3://BUCKET/PREFIX\" }}` in [contexts.{}] gives it one", context.name),
         ));
     };
-    let failed = |error: &RemoteError| failure(format!("cannot use the store `{}`", at.url), error);
+    let failed = |error: &RemoteError| failure(format!("cannot use the store `{}`", at.url), &at.url, error);
     let location = Location::parse(&at.url).map_err(|error| failed(&error))?;
     trust::confirm("store", &at.url, context.origins.get("store.url"))?;
     let mut options = Options::new(store.root().join(STATE));
@@ -43,9 +43,9 @@ fn open_with(context: &Context, store: &Store, change: impl FnOnce(&mut Options)
 }
 
 /// What a remote store's trouble means for a command.
-pub(crate) fn failure(message: impl Into<String>, error: &RemoteError) -> CommandError {
+pub(crate) fn failure(message: impl Into<String>, url: &str, error: &RemoteError) -> CommandError {
     let failed = CommandError::missing(message).because(error);
-    error.hint().into_iter().fold(failed, CommandError::hint)
+    error.hint(url).into_iter().fold(failed, CommandError::hint)
 }
 
 /// The keys, and ids, of a plan's instances, as far as they are known from the results of both stores. What depends on a result that neither

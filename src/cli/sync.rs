@@ -68,7 +68,8 @@ pub(super) fn sync(session: &Session, args: &SyncArgs) -> Result<ExitCode, Comma
         return Ok(ExitCode::SUCCESS);
     }
     let remote = remote::open(&context, &store)?;
-    let sync = Sync { session, store: &store, remote: &remote, dry_run: args.dry_run };
+    let url = context.merged.store.as_ref().map_or("", |store| store.url.as_str());
+    let sync = Sync { session, store: &store, remote: &remote, url, dry_run: args.dry_run };
     let results = sync.results(&project, &context, &args.names)?;
     let (results, pulled) = if args.push {
         (results, None)
@@ -77,8 +78,8 @@ pub(super) fn sync(session: &Session, args: &SyncArgs) -> Result<ExitCode, Comma
         (results, Some(pulled))
     };
     let pushed = if args.pull { None } else { Some(sync.push(&results)?) };
-    tell(session, &context, args, pushed.as_ref(), pulled.as_ref())?;
-    damaged(pulled.as_ref())?;
+    tell(session, (&context.name, url), args, pushed.as_ref(), pulled.as_ref())?;
+    damaged(url, pulled.as_ref())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -86,6 +87,7 @@ struct Sync<'a> {
     session: &'a Session,
     store: &'a Arc<Store>,
     remote: &'a Remote,
+    url: &'a str,
     dry_run: bool,
 }
 
@@ -116,7 +118,7 @@ impl Sync<'_> {
             let outset = forecast::outset(self.session, of, self.store, &asked, false)?;
             let stored = Stored { store: self.store, inputs: &outset.files.inputs, keeps: false };
             let keyed = remote::keyed(&outset.plan, &outset.facts, stored, self.remote);
-            let keyed = keyed.map_err(|error| remote::failure("cannot look results up", &error))?;
+            let keyed = keyed.map_err(|error| remote::failure("cannot look results up", self.url, &error))?;
             results.extend(keyed);
         }
         Ok(results)
@@ -145,7 +147,7 @@ impl Sync<'_> {
 
     fn pull(&self, results: &Results) -> Result<Way, CommandError> {
         let keys: Vec<Digest> = results.keys().copied().collect();
-        let failed = |error: RemoteError| remote::failure("cannot pull", &error);
+        let failed = |error: RemoteError| remote::failure("cannot pull", self.url, &error);
         let plan = self.remote.plan_pull(self.store, &keys).map_err(failed)?;
         let mut way = Way {
             instances: named(results, plan.keys()),
@@ -164,7 +166,7 @@ impl Sync<'_> {
 
     fn push(&self, results: &Results) -> Result<Way, CommandError> {
         let keys: Vec<Digest> = results.keys().copied().collect();
-        let failed = |error: RemoteError| remote::failure("cannot push", &error);
+        let failed = |error: RemoteError| remote::failure("cannot push", self.url, &error);
         let plan = self.remote.plan_push(self.store, &keys).map_err(failed)?;
         let mut way = Way {
             instances: named(results, plan.keys()),
@@ -232,16 +234,15 @@ fn named<'a>(results: &Results, keys: impl Iterator<Item = &'a Digest>) -> Vec<S
 
 fn tell(
     session: &Session,
-    context: &Context,
+    (context, url): (&str, &str),
     args: &SyncArgs,
     pushed: Option<&Way>,
     pulled: Option<&Way>,
 ) -> Result<(), CommandError> {
-    let url = context.merged.store.as_ref().map_or("", |store| store.url.as_str());
     let ui = &session.ui;
     match ui.format {
         ui::Format::Json => ui.json(&json!({
-            "context": context.name,
+            "context": context,
             "store": url,
             "dry_run": args.dry_run,
             "push": pushed.map(Way::json),
@@ -266,7 +267,7 @@ fn tell(
 }
 
 /// What is damaged there is not taken.
-fn damaged(pulled: Option<&Way>) -> Result<(), CommandError> {
+fn damaged(url: &str, pulled: Option<&Way>) -> Result<(), CommandError> {
     let lost = pulled.map(|way| way.lost.as_slice()).unwrap_or_default();
     let damaged: Vec<_> = lost.iter().filter(|(_, error)| error.kind() == ErrorKind::Damaged).collect();
     let Some((first, error)) = damaged.first() else { return Ok(()) };
@@ -275,5 +276,5 @@ fn damaged(pulled: Option<&Way>) -> Result<(), CommandError> {
         more => format!("the results of {more} instances are damaged there, and were not taken: `{first}`, ..."),
     };
     let failed = CommandError::failed(message).because(error);
-    Err(error.hint().into_iter().fold(failed, CommandError::hint))
+    Err(error.hint(url).into_iter().fold(failed, CommandError::hint))
 }

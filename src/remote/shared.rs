@@ -77,7 +77,7 @@ impl Shared {
     /// Fetches the results that a run of the plan could use and this machine lacks.
     pub(crate) fn fetch(&self, ui: &Ui, plan: &Plan, facts: &Facts, stored: Stored<'_>) {
         if let Err(error) = self.try_fetch(ui, plan, facts, stored) {
-            let error = failure(format!("cannot fetch results from `{}`", self.url), &error);
+            let error = failure(format!("cannot fetch results from `{}`", self.url), &self.url, &error);
             warn(ui, &error, "what is missing is computed");
         }
     }
@@ -152,7 +152,7 @@ impl Sending {
         let Ok(sent) = thread.join() else { return };
         if let Some(error) = sent.why {
             let results = count(sent.failed, "result");
-            let error = failure(format!("cannot send {results} to `{url}`"), &error);
+            let error = failure(format!("cannot send {results} to `{url}`"), &url, &error);
             warn(ui, &error, &later);
         }
     }

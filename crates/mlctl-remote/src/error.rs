@@ -79,14 +79,18 @@ impl RemoteError {
         self
     }
 
-    /// What may help.
-    pub const fn hint(&self) -> Option<&'static str> {
+    /// What may help, with the store at `url`.
+    pub fn hint(&self, url: &str) -> Option<&'static str> {
         Some(match self.kind {
-            ErrorKind::Credentials => {
-                "S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (with the AWS CLI: `aws sso login`); Google: \
-                 GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`; Azure: \
-                 AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or `az login` and AZURE_USE_AZURE_CLI=true"
-            }
+            ErrorKind::Credentials => match url.split_once("://").map(|(scheme, _)| scheme) {
+                Some("gs") => "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
+                Some("az" | "abfs") => {
+                    "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY, or `az login` and AZURE_USE_AZURE_CLI=true"
+                }
+                _ => {
+                    "AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, which the AWS CLI must know (`aws sso login`)"
+                }
+            },
             ErrorKind::Denied => "whoever owns the bucket can allow to list, read and write below the store's URL",
             ErrorKind::NoBucket => "make the bucket, or correct `store.url` of the context",
             ErrorKind::Unreachable => {
