@@ -128,7 +128,7 @@ impl Attached {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match serde_json::from_slice(line) {
                 Ok(said) => news.push(said),
-                Err(_) => self.noise = self.noise.clone() + &String::from_utf8_lossy(line) + "\n",
+                Err(_) => self.noise += &(String::from_utf8_lossy(line) + "\n"),
             }
         }
         news
