@@ -26,6 +26,9 @@ const WRAPPERS: [&str; 9] = [
     "executor failed running ",
 ];
 
+/// What BuildKit calls the step that looks for the image of `# syntax=`.
+const FRONTEND: &str = "resolve image config for ";
+
 /// The daemon could not be spoken to.
 pub(super) fn wire(builder: &Builder<'_>, recipe: &Recipe, failure: Failure) -> CommandError {
     let error = CommandError::missing(format!("cannot build the environment `{}`", recipe.environment));
@@ -71,13 +74,21 @@ pub(super) fn unbuilt(builder: &Builder<'_>, recipe: &Recipe, text: &str, unbuil
         return CommandError::new(Kind::Usage, "").about(&source, vec![diag]).cause(of);
     }
     let all = dockerfile::instructions(text);
+    if step.name.starts_with(FRONTEND)
+        && let Some(span) = dockerfile::line(text, 1)
+        && let Some(error) = of_image(builder, &source, span, reason, &step)
+    {
+        return error
+            .cause(of)
+            .hint("it is what `# syntax=` asks for: without that line the daemon's own frontend is used");
+    }
     let Some(at) = dockerfile::step(&all, &step.name) else {
         // Of the Dockerfile as a whole: a stage that is not there, nothing in it.
         let diag = Diag::error("dockerfile-invalid", recipe.span, format!("{of}: {reason}"));
         let diag = diag.label(format!("from `{}`", source.name));
         return with_log(CommandError::new(Kind::Usage, "").about(spec, vec![diag]), &step);
     };
-    if let Some(error) = of_image(&source, at.span, reason, &step) {
+    if let Some(error) = of_image(builder, &source, at.span, reason, &step) {
         return error.cause(of);
     }
     let (kind, diag) = of_step(recipe, at.span, reason);
@@ -130,14 +141,23 @@ fn of_daemon(recipe: &Recipe, reason: &str, step: &FailedStep) -> Option<Command
 }
 
 /// An image that cannot be had, where it is named.
-fn of_image(source: &Source, span: Span, reason: &str, step: &FailedStep) -> Option<CommandError> {
-    let image = step.name.strip_prefix("[internal] load metadata for ");
+fn of_image(
+    builder: &Builder<'_>,
+    source: &Source,
+    span: Span,
+    reason: &str,
+    step: &FailedStep,
+) -> Option<CommandError> {
+    let image = ["[internal] load metadata for ", FRONTEND].iter().find_map(|what| step.name.strip_prefix(what));
     let image = image.or_else(|| step.name.strip_prefix("FROM ")).or_else(|| {
         let from = step.name.split_once("] ").and_then(|(_, step)| step.strip_prefix("FROM "))?;
         from.split_whitespace().next()
     })?;
     let why = registry::explained(image, reason);
-    let diag = Diag::error("base-image", span, format!("the image `{}` cannot be had", short(image)));
+    // The daemon may well have it, for its own platform.
+    let other = Some(builder.platform()).filter(|platform| *platform != builder.daemon.platform());
+    let other = other.map(|platform| format!(" for {}", super::platform::docker(platform))).unwrap_or_default();
+    let diag = Diag::error("base-image", span, format!("the image `{}` cannot be had{other}", short(image)));
     let mut error = CommandError::new(Kind::Missing, "").about(source, vec![diag]);
     error.causes = why.causes;
     error.hints = why.hints;

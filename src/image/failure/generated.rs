@@ -11,6 +11,12 @@ pub(super) fn explain(recipe: &Recipe, reason: &str, step: &FailedStep) -> Diag 
     let name = &recipe.environment;
     let error =
         |what: String| Diag::error("environment-not-built", recipe.span, format!("environment `{name}`: {what}"));
+    // What did not even start says nothing of what it would have done.
+    let ran = ["exit code: ", "returned a non-zero code: ", "exit status "].iter().any(|mark| reason.contains(mark));
+    if step.name.contains("RUN ") && !ran {
+        return error(format!("it cannot be built: {reason}"))
+            .help("`base-images` of the project or the context names another image to begin with");
+    }
     if step.name.contains("apt-get") {
         let unknown = after(&log, "E: Unable to locate package ").or_else(|| {
             let line = after(&log, "E: Package '")?;
@@ -36,8 +42,12 @@ pub(super) fn explain(recipe: &Recipe, reason: &str, step: &FailedStep) -> Diag 
                 .help("if that is as it should be, lock it anew: `mlctl lock --update`");
         }
         let missing = after(&log, "No matching distribution found for ");
+        // pip gives no other reason when an index does not answer: what it found there is nothing.
+        let silent = ["connection broken by", "Could not fetch URL"].iter().any(|mark| log.contains(mark));
         let unbuilt = after(&log, "Failed building wheel for ").or_else(|| after(&log, "Failed to build "));
         return match (missing, unbuilt) {
+            (Some(what), _) if silent => error(format!("`{what}` cannot be had: an index did not answer"))
+                .help("the build reaches indexes from the daemon's network, where `localhost` is the container"),
             (Some(what), _) => {
                 error(format!("there is no distribution `{what}` for the base image's Python and platform"))
             }

@@ -71,6 +71,9 @@ pub(super) fn explain(what: &str, reference: &Reference<'_>, known: bool, error:
         ));
     }
     if has(&["no such host", "server misbehaving", "name resolution"]) {
+        if host == HUB {
+            return because().hint("the daemon does not find Docker Hub: has it a network? An image of another registry is named with its host");
+        }
         return because().hint(format!("there is no host `{host}` as far as the daemon knows: is the name right?"));
     }
     if has(&["connection refused", "no route to host", "network is unreachable", "i/o timeout", "deadline exceeded"]) {
@@ -119,6 +122,10 @@ mod tests {
         ] {
             assert!(hint(message, false).contains(expected), "{message}: {}", hint(message, false));
         }
+        let hub = Reference::parse("python:3.12-slim").unwrap();
+        let error =
+            Error::DockerStreamError { error: "dial tcp: lookup registry-1.docker.io: no such host".to_owned() };
+        assert!(explain("", &hub, false, error).hints.join("").contains("Docker Hub"));
         assert!(hint("denied: requested access to the resource is denied", true).contains("refuses your credentials"));
     }
 
