@@ -14,6 +14,7 @@ use crate::lock::{self, Mode, Wanted};
 use crate::platform::docker::Daemon;
 use crate::session::{Project, Session, open_store};
 use crate::trust;
+use crate::ui::Format;
 use crate::ui::build_view::BuildView;
 use crate::ui::preparing::Preparing;
 use crate::ui::table::Table;
@@ -100,10 +101,12 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
     };
     drop(view);
     let images: Vec<(&str, &Delivered)> = names.iter().filter_map(|name| Some((*name, images.get(*name)?))).collect();
-    if session.ui.is_json() {
-        session.ui.json(&images.iter().map(|(name, image)| report(name, image)).collect::<Vec<_>>())?;
-    } else {
-        session.ui.result(&text(&images))?;
+    match session.ui.format {
+        Format::Json => session.ui.json(&images.iter().map(|(name, image)| report(name, image)).collect::<Vec<_>>())?,
+        Format::Name => {
+            session.ui.result(&images.iter().map(|(_, image)| format!("{}\n", image.reference)).collect::<String>())?
+        }
+        Format::Text => session.ui.result(&text(&images))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -130,7 +133,7 @@ const fn how(origin: Origin) -> &'static str {
 }
 
 fn text(images: &[(&str, &Delivered)]) -> String {
-    let mut table = Table::new(&["environment", "", "image"]);
+    let mut table = Table::new(&["ENVIRONMENT", "STATUS", "IMAGE"]);
     for (name, image) in images {
         table.row([(*name).to_owned(), how(image.origin).to_owned(), image.reference.clone()]);
     }

@@ -26,6 +26,8 @@ fn a_dockerfile_with_an_error_is_shown_with_its_line() {
     }
     failed("FROM busybox:1.35\n\n# why\nRUNN x\n", 2, &["unknown instruction: RUNN", "Dockerfile:4:1", "4 | RUNN x"]);
     failed("FROM busybox:1.35\nCOPY --link a b\n", 2, &["Dockerfile:2:1", "# syntax="]);
+    let frontend = "# syntax=localhost:9/none:1\nFROM busybox:1.35\n";
+    failed(frontend, 3, &["Dockerfile:1:1", "`localhost:9/none:1` cannot be had", "it is what `# syntax=` asks for"]);
     failed("FROM busybox:1.35\nCOPY nosuch /x\n", 2, &["`nosuch` is not in the build context", "Dockerfile:2:1"]);
     failed("FROM busybox:1.35\nCOPY mlctl.toml /x\n", 2, &["Dockerfile:2:1", ".dockerignore leaves it out"]);
     failed("FROM localhost:1/nosuch:1\n", 3, &["`localhost:1/nosuch:1` cannot be had", "Dockerfile:1:1", "is it up"]);
@@ -56,12 +58,13 @@ fn what_a_description_asks_for_and_is_not_there_is_named() {
             tools.name
         )
     };
-    // The base image of another version.
-    let python = "python = \"3.11\"\n[project.base-images]\npython = \"busybox:1.35\"";
+    // A base image without any.
+    let python = "python = \"3.11\"\n[project.base-images]\npython = \"debian:bookworm-slim\"";
     tools.project.write("mlctl.toml", &spec(python));
     let ended = tools.project.run(&["build"]);
     assert_eq!(ended.code, 3, "{ended:?}");
     assert!(ended.stderr.contains("environment `e`") && ended.stderr.contains("base-images.python"), "{ended:?}");
+    assert!(ended.stderr.contains("python3: not found"), "{ended:?}");
 }
 
 #[test]
