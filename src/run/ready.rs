@@ -128,7 +128,7 @@ impl Making<'_> {
             }
             Engine::Docker(_) | Engine::Argo => {
                 let running = running.iter().map(Option::as_deref).collect();
-                let (lock, made) = self.containers(&running, tell)?;
+                let (lock, made) = self.containers(&running, &images, tell)?;
                 images.extend(made);
                 lock
             }
@@ -138,16 +138,21 @@ impl Making<'_> {
         Ok(Ready { facts, realisations, images, secrets, host, lock, requirements })
     }
 
-    /// The images of these environments, and of steps without one. They can have the store mounted.
+    /// The images of these environments, and of steps without one, but for those in `built`. They can have the store mounted.
     fn containers(
         &self,
         environments: &BTreeSet<Option<&str>>,
+        built: &BTreeMap<Option<String>, Image>,
         tell: &Progress<'_>,
     ) -> Result<(Lock, BTreeMap<Option<String>, Image>), CommandError> {
         let bases = Wanted { bases: environments.clone(), ..Wanted::default() };
         let lock = self.locked(&bases, tell)?;
-        let images = self.images(&lock, environments)?;
-        if let (Some(daemon), Some(image)) = (self.engine.daemon(), images.values().next())
+        // What a Dockerfile became is in keys: a file of its context that has changed since is not of this run.
+        let missing =
+            environments.iter().copied().filter(|name| !built.contains_key(&name.map(str::to_owned))).collect();
+        let images = self.images(&lock, &missing)?;
+        let any = images.values().chain(built.values()).next().filter(|_| !environments.is_empty());
+        if let (Some(daemon), Some(image)) = (self.engine.daemon(), any)
             && !daemon.shares_files(self.store.root(), &image.id)?
         {
             return Err(elsewhere(daemon, self.store.root()));
@@ -226,7 +231,8 @@ impl Images<'_, '_> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let name = environment.map(str::to_owned);
         if !found.contains_key(&name) {
-            found.extend(self.making.containers(&BTreeSet::from([environment]), &|_| {})?.1);
+            let (_, made) = self.making.containers(&BTreeSet::from([environment]), &found, &|_| {})?;
+            found.extend(made);
         }
         found.get(&name).map(|image| image.id.clone()).ok_or_else(|| CommandError::missing("there is no image for it"))
     }

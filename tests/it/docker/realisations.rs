@@ -2,6 +2,7 @@
 //! by their digests, and shared with nothing else.
 
 use super::{cli, docker};
+use crate::faults::until;
 use crate::support::{Project, Start, mlctl};
 use crate::wheels;
 
@@ -123,6 +124,32 @@ fn a_dockerfile_is_built_before_keys_are_known_and_why_tells_of_another_image() 
     assert_eq!(statuses(&project), ["succeeded"], "an edit of what is copied is another image");
     let why = project.ok(&["why", "only"]);
     assert!(why.contains("environment: image sha256:") && why.contains(" -> image sha256:"), "{why}");
+}
+
+#[test]
+fn what_is_edited_while_it_is_built_is_of_the_next_run() {
+    if !docker() {
+        return;
+    }
+    const NAME: &str = "mlctl-it-build-edited";
+    let _images = Images(NAME);
+    let project = Project::new(&format!(
+        "[project]\nname = \"{NAME}\"\n[environments.own]\nbuild = {{ dockerfile = \"image/Dockerfile\" }}\n\
+         [steps.only]\nenvironment = \"own\"\nsources = []\nscript = 'cat /hello'\n"
+    ));
+    project.write("image/Dockerfile", "FROM busybox:1.35\nCOPY hello /hello\nRUN sleep 2.719\n");
+    project.write("image/hello", "one");
+    let run = ["--context", "docker", "run"];
+    let running = project.command(mlctl()).args(run).start();
+    let sleeps = || std::process::Command::new("pgrep").args(["-fx", "sleep 2.719"]).ended().code == 0;
+    until("the image is built", sleeps);
+    project.write("image/hello", "two");
+    let ended = running.end();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    // Its key names the first image: so must what ran.
+    assert_eq!(project.ok(&["logs", "only"]), "one");
+    project.ok(&run);
+    assert_eq!(project.ok(&["logs", "only"]), "two");
 }
 
 #[test]
