@@ -39,7 +39,9 @@ impl Own {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-euc"]);
         let hide = r#"[ -z "$1" ] || mount -t tmpfs none "$1"; shift; exec "$@""#;
-        command.args([hide, "sh"]).arg(hidden.unwrap_or(Path::new(""))).arg("dockerd");
+        command.args([hide, "sh"]).arg(hidden.unwrap_or(Path::new("")));
+        // Without a bridge dockerd deletes `docker0`, which is another daemon's: it must not be able to.
+        command.args(["setpriv", "--bounding-set", "-net_admin", "dockerd"]);
         for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
             command.arg(option).arg(at(name));
         }
