@@ -25,20 +25,41 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlctl-
 DOIT, SNAKEMAKE, B3SUM = "0.37.0", "9.27.1", "1.8.7"
 
 
-def measure(argv, cwd, env=None, watch=None):
-    """Runs argv; gives wall seconds and CPU seconds (children included). `watch(pid)` is called once it runs."""
+def binary(given):
+    """The mlctl to measure: the one that was given, else the newest that was built for it."""
+    found = sorted(glob.glob(str(Path(__file__).parent.parent / "target/*/dist/mlctl")), key=os.path.getmtime)
+    return Path(given or (found and found[-1]) or sys.exit("build it first: cargo build --profile dist")).resolve()
+
+
+def arguments(doc, quick):
+    """The command line of a benchmark that has parts. `quick` is what `--quick` does."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--only", help="names of parts, with commas")
+    parser.add_argument("mlctl", nargs="?", type=binary, default="")
+    return parser.parse_args()
+
+
+def usage(argv, cwd, env=None, watch=None):
+    """Runs argv; gives wall seconds and what the system counted, of its children too. `watch(pid)` is called once it runs."""
     start = time.perf_counter()
     with open(os.devnull, "w") as null, tempfile.TemporaryFile() as stderr:
         child = subprocess.Popen([str(a) for a in argv], cwd=cwd, env=env, stdout=null, stderr=stderr)
         if watch:
             watch(child.pid)
-        _, status, usage = os.wait4(child.pid, 0)
+        _, status, used = os.wait4(child.pid, 0)
         wall = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode != 0:
             stderr.seek(0)
             sys.exit(f"{argv} in {cwd}: exit {child.returncode}\n{stderr.read().decode(errors='replace')[-2000:]}")
-    return wall, usage.ru_utime + usage.ru_stime
+    return wall, used
+
+
+def measure(argv, cwd, env=None, watch=None):
+    """Wall seconds and CPU seconds (children included)."""
+    wall, used = usage(argv, cwd, env, watch)
+    return wall, used.ru_utime + used.ru_stime
 
 
 def peak_memory(argv, cwd, env):
@@ -252,13 +273,8 @@ def source_tree(bench, count=20_000):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round, without the slow tools")
-    parser.add_argument("--only", help="names of parts, with commas")
-    parser.add_argument("mlctl", nargs="?")
-    args = parser.parse_args()
-    found = sorted(glob.glob(str(Path(__file__).parent.parent / "target/*/dist/mlctl")), key=os.path.getmtime)
-    mlctl = Path(args.mlctl or (found and found[-1]) or sys.exit("build it first: cargo build --profile dist")).resolve()
+    args = arguments(__doc__, "one round, without the slow tools")
+    mlctl = args.mlctl
     root = Path(tempfile.mkdtemp(prefix="mlctl-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
     bench = Bench(mlctl, 1 if args.quick else 5, root)
     many = Bench(mlctl, 3 if args.quick else 30, root)

@@ -7,8 +7,6 @@ MLCTL is the binary (default: target/*/dist/mlctl). Needs a Docker engine with `
 builder that the CLI has: without buildx the classic one. Everything is in turn, round by round; medians are compared.
 """
 
-import argparse
-import glob
 import os
 import shutil
 import statistics
@@ -18,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from compare import Bench, peak_memory
+from compare import Bench, arguments, peak_memory
 
 PROJECT = "mlctl-bench"
 IMAGE = "mlctl-bench:docker"
@@ -126,13 +124,8 @@ def remove_images():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round")
-    parser.add_argument("--only", help="names of parts, with commas")
-    parser.add_argument("mlctl", nargs="?")
-    args = parser.parse_args()
-    found = sorted(glob.glob(str(Path(__file__).parent.parent / "target/*/dist/mlctl")), key=os.path.getmtime)
-    mlctl = Path(args.mlctl or (found and found[-1]) or sys.exit("build it first: cargo build --profile dist")).resolve()
+    args = arguments(__doc__, "one round")
+    mlctl = args.mlctl
     root = Path(tempfile.mkdtemp(prefix="mlctl-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
     bench = Bench(mlctl, 1 if args.quick else 9, root)
     parts = {

@@ -17,8 +17,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from compare import binary, usage
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlctl-bench"
@@ -56,16 +57,8 @@ def s5cmd():
 
 def measure(argv, cwd, env):
     """Wall seconds, CPU seconds and MiB at the peak."""
-    start = time.perf_counter()
-    with tempfile.TemporaryFile() as out:
-        child = subprocess.Popen([str(a) for a in argv], cwd=cwd, env=env, stdout=out, stderr=out)
-        _, status, usage = os.wait4(child.pid, 0)
-        wall = time.perf_counter() - start
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode != 0:
-            out.seek(0)
-            sys.exit(f"{argv}: exit {child.returncode}\n{out.read().decode(errors='replace')[-2000:]}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    wall, used = usage(argv, cwd, env)
+    return wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 class Bench:
@@ -140,10 +133,7 @@ def main():
     parser.add_argument("--only", default="large,small")
     parser.add_argument("--with-aws", action="store_true")
     args = parser.parse_args()
-    found = [args.mlctl] if args.mlctl else glob.glob(str(ROOT / "target/*/dist/mlctl"))
-    if not found:
-        sys.exit("no binary: cargo build --profile dist")
-    mlctl = Path(found[0]).resolve()
+    mlctl = binary(args.mlctl)
     program = s5cmd()
     with tempfile.TemporaryDirectory(prefix="mlctl-remote-") as scratch:
         scratch = Path(scratch)

@@ -149,6 +149,18 @@ impl fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
+/// `text` and the causes from `cause` down, in one line. What was said already is not said again.
+pub(crate) fn with_causes(mut text: String, mut cause: Option<&dyn std::error::Error>) -> String {
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text += &format!(": {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

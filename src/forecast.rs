@@ -114,15 +114,7 @@ pub(crate) fn outset(
     session.ui.warnings(&project.source, &prepare::unmatched_sources(&plan, &trees));
     files.save();
     let target = engine.target(project, context);
-    let of = lock::Project {
-        root: &project.root,
-        spec: &project.source,
-        workflow: &project.workflow,
-        store,
-        target: &target,
-        daemon: None,
-        authorities: None,
-    };
+    let of = lock::Project::of(project, store, &target);
     let wanted = Wanted::by(prepare::steps(&plan));
     if locked {
         lock::ensure(of, &wanted, Mode::Frozen, &|_| {})?;

@@ -58,6 +58,23 @@ pub(crate) struct LockedEnvironment {
     pub(crate) distributions: Vec<Distribution>,
 }
 
+impl LockedEnvironment {
+    /// The requirements file that installs exactly this, with what `option` makes of each option; `None` leaves it out.
+    pub(crate) fn requirements(&self, option: impl Fn(&str) -> Option<String>) -> String {
+        let mut text = String::new();
+        for option in self.options.iter().filter_map(|text| option(text)) {
+            text += &option;
+            text.push('\n');
+        }
+        for Distribution { name, version, sha256 } in &self.distributions {
+            text += &format!("{name}=={version}");
+            sha256.iter().for_each(|hash| text += &format!(" --hash=sha256:{hash}"));
+            text.push('\n');
+        }
+        text
+    }
+}
+
 /// A locked distribution.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]

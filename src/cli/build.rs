@@ -67,13 +67,9 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
     let lock = {
         let progress = Preparing::new(&session.ui);
         let of = lock::Project {
-            root: &project.root,
-            spec: &project.source,
-            workflow: &project.workflow,
-            store: &store,
-            target: &target,
             daemon: Some(&daemon),
             authorities: authorities.as_deref(),
+            ..lock::Project::of(&project, &store, &target)
         };
         let mode = if args.locked { Mode::Frozen } else { Mode::Complete };
         let mut wanted = Wanted::default();

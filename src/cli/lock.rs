@@ -46,13 +46,9 @@ pub(super) fn lock(session: &Session, args: LockArgs) -> Result<ExitCode, Comman
     let engine = if args.check { Engine::at_hand(&context)? } else { Engine::connect(&context)? };
     let target = engine.target(&project, &context);
     let of = lock::Project {
-        root: &project.root,
-        spec: &project.source,
-        workflow: &project.workflow,
-        store: &store,
-        target: &target,
         daemon: engine.daemon().map(AsRef::as_ref),
         authorities: authorities.as_deref(),
+        ..lock::Project::of(&project, &store, &target)
     };
     let wanted = wanted(&project, &args.environments)?;
     let after = lock::ensure(of, &wanted, mode, &|update| progress.update(update))?;

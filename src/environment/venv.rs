@@ -69,9 +69,9 @@ fn install(
     log: &Path,
 ) -> Result<(), CommandError> {
     let scratch = maker.scratch()?;
-    let requirements = scratch.path().join("locked.txt");
-    fs::write(&requirements, requirements_text(locked, maker.project))
-        .map_err(|error| CommandError::missing("cannot write a temporary file").because(&error))?;
+    let file = scratch.path().join("locked.txt");
+    let text = locked.requirements(|option| Some(requirements::absolute(option, maker.project)));
+    fs::write(&file, text).map_err(|error| CommandError::missing("cannot write a temporary file").because(&error))?;
     let target = directory.join("bin/python");
     // Constraints of the user's are taken away: nothing is left to choose, and they have no hashes.
     let mut install = match maker.uv_program() {
@@ -88,7 +88,7 @@ fn install(
             install
         }
     };
-    install.current_dir(maker.project).args(["--no-deps", "--require-hashes", "-r"]).arg(&requirements);
+    install.current_dir(maker.project).args(["--no-deps", "--require-hashes", "-r"]).arg(&file);
     let ended = maker.run(&mut install, Some(log), Phase::Installing)?;
     if ended.status.success() {
         return Ok(());
@@ -96,21 +96,6 @@ fn install(
     let changed = ["DO NOT MATCH THE HASHES", "Hash mismatch"].iter().any(|mark| ended.output.contains(mark));
     let what = if changed { "a distribution is not what was locked" } else { "its distributions cannot be installed" };
     Err(failed(maker, what, &ended.output, log))
-}
-
-fn requirements_text(locked: &LockedEnvironment, project: &Path) -> String {
-    let mut text = String::new();
-    for option in &locked.options {
-        let _ = writeln!(text, "{}", requirements::absolute(option, project));
-    }
-    for distribution in &locked.distributions {
-        let _ = write!(text, "{}=={}", distribution.name, distribution.version);
-        for hash in &distribution.sha256 {
-            let _ = write!(text, " --hash=sha256:{hash}");
-        }
-        text.push('\n');
-    }
-    text
 }
 
 fn failed(maker: &Maker<'_>, what: &str, output: &str, log: &Path) -> CommandError {

@@ -125,19 +125,7 @@ fn from(base: &NamedImage) -> String {
 
 /// The requirements file of what is locked. Local places stand as the context has them.
 pub(super) fn requirements(locked: &LockedEnvironment) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    for option in locked.options.iter().filter(|option| local_place(option).is_none()) {
-        let _ = writeln!(text, "{option}");
-    }
-    for distribution in &locked.distributions {
-        let _ = write!(text, "{}=={}", distribution.name, distribution.version);
-        for hash in &distribution.sha256 {
-            let _ = write!(text, " --hash=sha256:{hash}");
-        }
-        text.push('\n');
-    }
-    text
+    locked.requirements(|option| local_place(option).is_none().then(|| option.to_owned()))
 }
 
 /// The directory of this machine that an option names.

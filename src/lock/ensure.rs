@@ -13,6 +13,7 @@ use super::{FILE_NAME, Lock, file, images, resolve, urls};
 use crate::environment::{Maker, Progress, Target, described};
 use crate::error::CommandError;
 use crate::platform::docker::Daemon;
+use crate::session;
 
 /// What may be changed in a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,21 @@ pub(crate) struct Project<'a> {
     pub(crate) daemon: Option<&'a Daemon>,
     /// The file of the context's certificate authorities.
     pub(crate) authorities: Option<&'a Path>,
+}
+
+impl<'a> Project<'a> {
+    /// That of a project whose images nobody is asked about.
+    pub(crate) fn of(project: &'a session::Project, store: &'a Store, target: &'a Target) -> Self {
+        Self {
+            root: &project.root,
+            spec: &project.source,
+            workflow: &project.workflow,
+            store,
+            target,
+            daemon: None,
+            authorities: None,
+        }
+    }
 }
 
 /// The lock with a current entry for everything `wanted`: resolved and downloaded where `mode` allows it, and written if

@@ -12,6 +12,8 @@ use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAS
 use reqwest::{Client, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 
+use crate::error::with_causes;
+
 /// Tries in a row that bring nothing before a download is given up.
 const TRIES: u32 = 4;
 /// The wait before the second try; it doubles with each.
@@ -177,22 +179,14 @@ fn lasting(error: &io::Error) -> Failure {
 
 /// The error and its causes in one line, without the URL, which may hold a password.
 fn chain(error: &reqwest::Error) -> String {
-    let mut text = match error {
+    let text = match error {
         error if error.is_timeout() => "the server is silent".to_owned(),
         error if error.is_connect() => "cannot connect".to_owned(),
         error if error.is_redirect() => "the server redirects too often".to_owned(),
         error if error.is_builder() => "not a URL that can be downloaded".to_owned(),
         _ => "the connection broke".to_owned(),
     };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text += &format!(": {next}");
-        }
-        cause = error.source();
-    }
-    text
+    with_causes(text, error.source())
 }
 
 #[cfg(test)]

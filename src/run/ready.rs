@@ -196,13 +196,9 @@ impl Making<'_> {
 
     fn of(&self) -> lock::Project<'_> {
         lock::Project {
-            root: &self.project.root,
-            spec: &self.project.source,
-            workflow: &self.project.workflow,
-            store: self.store,
-            target: self.target,
             daemon: self.engine.daemon().map(AsRef::as_ref),
             authorities: self.authorities,
+            ..lock::Project::of(self.project, self.store, self.target)
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use bollard::errors::Error;
 
-use crate::error::CommandError;
+use crate::error::{CommandError, with_causes};
 
 /// Explains why `what` could not be done ("cannot start the container").
 pub(crate) fn failure(what: &str, error: Error) -> CommandError {
@@ -86,24 +86,17 @@ pub(crate) fn reason(error: &Error) -> String {
 fn chain(error: &Error) -> String {
     // What says only which library failed is left out.
     let connecting = matches!(error, Error::HyperLegacyError { err } if err.is_connect());
-    let mut text = match error {
+    let text = match error {
         Error::HyperLegacyError { .. } if connecting => "cannot connect".to_owned(),
         Error::HyperLegacyError { .. } | Error::HyperResponseError { .. } => "the connection broke".to_owned(),
         error => error.to_string(),
     };
-    let mut next = match error {
+    let cause = match error {
         // Its own text is that of the library.
         Error::HyperLegacyError { err } => err.source(),
         error => error.source(),
     };
-    while let Some(cause) = next {
-        let part = cause.to_string();
-        if !text.contains(&part) {
-            text += &format!(": {part}");
-        }
-        next = cause.source();
-    }
-    text
+    with_causes(text, cause)
 }
 
 #[cfg(test)]
