@@ -137,11 +137,14 @@ fn what_is_edited_while_it_is_built_is_of_the_next_run() {
         "[project]\nname = \"{NAME}\"\n[environments.own]\nbuild = {{ dockerfile = \"image/Dockerfile\" }}\n\
          [steps.only]\nenvironment = \"own\"\nsources = []\nscript = 'cat /hello'\n"
     ));
-    project.write("image/Dockerfile", "FROM busybox:1.35\nCOPY hello /hello\nRUN sleep 2.719\n");
+    // The builder knows what it did in an earlier run of this test: each sleeps for another time, as nothing else does.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let sleep = format!("sleep 2.{:09}", now.subsec_nanos());
+    project.write("image/Dockerfile", &format!("FROM busybox:1.35\nCOPY hello /hello\nRUN {sleep}\n"));
     project.write("image/hello", "one");
     let run = ["--context", "docker", "run"];
     let running = project.command(mlctl()).args(run).start();
-    let sleeps = || std::process::Command::new("pgrep").args(["-fx", "sleep 2.719"]).ended().code == 0;
+    let sleeps = || std::process::Command::new("pgrep").args(["-fx", &sleep]).ended().code == 0;
     until("the image is built", sleeps);
     project.write("image/hello", "two");
     let ended = running.end();
