@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use mlctl_core::action::CONTRACT;
+use mlctl_core::action::{ActionResult, CONTRACT};
 use mlctl_core::digest::Digest;
+use mlctl_core::event::Status;
 use mlctl_core::forecast::{Forecast, Outlook};
 use mlctl_core::graph::InstanceIx;
 use mlctl_core::plan::Plan;
@@ -83,6 +85,12 @@ fn ends(forecast: &Forecast) -> BTreeMap<InstanceIx, bool> {
     forecast.iter().map(|(instance, outlook)| (instance.ix, matches!(outlook, Outlook::Ends(..)))).collect()
 }
 
+/// The results that nothing need be run for.
+fn results(forecast: &Forecast) -> BTreeMap<Digest, Arc<ActionResult>> {
+    let cached = forecast.iter().filter(|(_, outlook)| matches!(outlook, Outlook::Ends(Status::Cached, _)));
+    cached.filter_map(|(instance, _)| Some((instance.key()?, instance.result()?.clone()))).collect()
+}
+
 fn submission(
     (project, context): (&Project, &Context),
     asked: &Asked,
@@ -96,7 +104,7 @@ fn submission(
         contract: CONTRACT,
         run: run.to_owned(),
         store: context.merged.store.as_ref().map(|store| store.url.clone()).unwrap_or_default(),
-        records: format!("runs/{run}"),
+        results: results(forecast),
         fail_fast: false,
         spec: project.source.text.clone(),
         params: plan.params.clone(),

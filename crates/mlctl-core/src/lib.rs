@@ -15,6 +15,7 @@ pub mod graph;
 pub mod key;
 pub mod params;
 pub mod plan;
+pub mod records;
 pub mod scheduler;
 pub mod schema;
 pub mod spec;

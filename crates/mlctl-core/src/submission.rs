@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::Artifact;
+use crate::action::{ActionResult, Artifact};
 use crate::diag::Source;
 use crate::digest::Digest;
 use crate::plan::{self, Plan, Request};
@@ -29,8 +29,9 @@ pub struct Submission {
     pub run: String,
     /// Where the store is.
     pub store: String,
-    /// Where in the store the run's records are: what instances recorded is there, by their ids.
-    pub records: String,
+    /// The results that were there already, by their keys: whoever asks for one of these takes it from here, so that all
+    /// see the same.
+    pub results: BTreeMap<Digest, Arc<ActionResult>>,
     /// After a failure nothing new starts.
     pub fail_fast: bool,
     /// The text of the spec.

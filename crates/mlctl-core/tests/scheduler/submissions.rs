@@ -30,7 +30,7 @@ fn a_submission_is_read_as_it_was_written() {
         contract: CONTRACT,
         run: "r".to_owned(),
         store: "s3://bucket".to_owned(),
-        records: "runs/r".to_owned(),
+        results: BTreeMap::new(),
         fail_fast: false,
         spec: format!("project.name = \"test\"\n{SPEC}"),
         params: plan.params.clone(),
