@@ -7,11 +7,11 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode};
 
-use crate::platform::docker::Daemon;
+use crate::error::with_causes;
+use crate::platform::docker::{self, Daemon};
 
 /// What is sent: a stream of chunks, or nothing.
 pub(super) type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
@@ -38,12 +38,7 @@ impl From<io::Error> for Failure {
 
 impl From<hyper::Error> for Failure {
     fn from(error: hyper::Error) -> Self {
-        let mut text = error.to_string();
-        let mut next = std::error::Error::source(&error);
-        while let Some(cause) = next {
-            text = format!("{text}: {cause}");
-            next = cause.source();
-        }
+        let text = with_causes(error.to_string(), std::error::Error::source(&error));
         // What the stream of a body says is about the user's files.
         if error.is_user() { Self::Unreadable(text) } else { Self::Lost(text) }
     }
@@ -63,10 +58,8 @@ pub(super) fn streamed(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 's
 /// nobody waits any more.
 pub(super) async fn send(daemon: &Daemon, mut request: Request<Body>) -> Result<Response<Incoming>, Failure> {
     let stream = daemon.dial().await?;
-    let (mut sender, connection) = http1::handshake(stream).await?;
-    tokio::spawn(connection.with_upgrades());
     request.headers_mut().insert(HOST, hyper::header::HeaderValue::from_static("docker"));
-    let response = sender.send_request(request).await?;
+    let response = docker::send(stream, request).await?;
     let status = response.status();
     if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);

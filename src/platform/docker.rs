@@ -20,6 +20,7 @@ mod ssh;
 mod tls;
 
 use address::Address;
+pub(crate) use dial::send;
 pub(crate) use failure::{failure, reason};
 use find::Variable;
 pub(crate) use find::config_dir;

@@ -1,33 +1,54 @@
 //! A daemon behind TLS. bollard has a way of its own, which needs every file and cannot do without verification.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
+use hyper::body::Incoming;
+use hyper::header::HOST;
+use hyper::{Response, Uri};
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use tower_service::Service as _;
+
 use super::address::Tls;
+use super::dial;
+use crate::error::with_causes;
 
 /// A client of the daemon at `host`, secured by `files`. The error is the reason.
 pub(super) fn connect(host: &str, files: &Tls, timeout: u64) -> Result<Docker, String> {
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder.pool_max_idle_per_host(0);
-    let client = Arc::new(builder.build(connector(files)?));
+    let connector = connector(files)?;
     let transport = move |request: BollardRequest| {
-        let client = Arc::clone(&client);
-        Box::pin(async move { client.request(request).await.map_err(Error::from) })
+        let connector = connector.clone();
+        Box::pin(async move { exchange(connector, request).await })
     };
     Docker::connect_with_custom_transport(transport, Some(format!("https://{host}")), timeout, API_DEFAULT_VERSION)
         .map_err(|error| error.to_string())
+}
+
+/// Sends a request on a new connection. hyper's own client would not tell what a daemon says to a certificate.
+async fn exchange(
+    mut connector: HttpsConnector<HttpConnector>,
+    mut request: BollardRequest,
+) -> Result<Response<Incoming>, Error> {
+    let uri = std::mem::take(request.uri_mut());
+    let stream = connector.call(uri.clone()).await.map_err(|error| {
+        let why = with_causes("cannot connect".to_owned(), Some(&*error));
+        Error::from(io::Error::new(io::ErrorKind::ConnectionAborted, why))
+    })?;
+    if let Some(host) = uri.authority().and_then(|host| host.as_str().parse().ok()) {
+        request.headers_mut().insert(HOST, host);
+    }
+    *request.uri_mut() = uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
+    Ok(dial::send(stream, request).await?)
 }
 
 /// Makes connections that `files` secure. The error is the reason.
