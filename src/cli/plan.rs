@@ -9,6 +9,7 @@ use mlctl_core::forecast::{Forecast, Outlook};
 use mlctl_core::scheduler::Instance;
 use serde_json::json;
 
+use super::complete;
 use super::run::{Request, asked};
 use crate::engine::argo;
 use crate::error::CommandError;
@@ -19,6 +20,7 @@ use crate::ui::style::{FAINT, STRONG};
 use crate::ui::table::Table;
 use crate::ui::{Format, Verbosity, count};
 
+mod diff;
 mod past;
 
 use past::Past;
@@ -29,11 +31,18 @@ pub(crate) struct PlanArgs {
     /// What would be made.
     #[command(flatten)]
     pub(crate) request: Request,
+    /// Show instead what is different in this context: place, size and images.
+    #[arg(long, value_name = "CONTEXT", add = complete::contexts())]
+    pub(crate) diff: Option<String>,
 }
 
 /// Shows what a run would do now. Executes nothing, writes nothing but caches, reaches no network.
 pub(super) fn plan(session: &Session, args: PlanArgs) -> Result<ExitCode, CommandError> {
     let locked = args.request.locked;
+    if let Some(other) = args.diff {
+        diff::diff(session, &other, &asked(args.request)?, locked)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let looked = forecast::of(session, &asked(args.request)?, locked)?;
     let (forecast, past) = (&looked.forecast, Past::new(session, &looked));
     match session.ui.format {
