@@ -139,7 +139,7 @@ fn differences(sides: &[Side; 2]) -> Vec<Difference> {
 
 /// The names that one side has, or both.
 fn names<'a, I: Iterator<Item = &'a String>>(sides: &'a [Side; 2], of: impl Fn(&'a Side) -> I) -> BTreeSet<&'a str> {
-    sides.iter().flat_map(|side| of(side)).map(String::as_str).collect()
+    sides.iter().flat_map(of).map(String::as_str).collect()
 }
 
 fn measures(resources: Resources) -> [(&'static str, Value); 5] {
