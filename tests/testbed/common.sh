@@ -13,8 +13,12 @@ packages() {
   dpkg -s "$@" >/dev/null 2>&1 && return
   [ "$(id -u)" = 0 ] || fail "needs root to install: $*"
   say "installing $*"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  # Another script may be at it.
+  (
+    flock 7
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  ) 7>/run/lock/mlctl-testbed-packages
 }
 
 answers() { docker version >/dev/null 2>&1; }
