@@ -39,8 +39,7 @@ impl Known for Stored<'_> {
     }
 
     fn entries(&mut self, directory: &Artifact) -> Result<Vec<String>, String> {
-        let manifest = self.store.manifest(&directory.digest).map_err(|error| error.to_string())?;
-        Ok(manifest.names().into_iter().map(str::to_owned).collect())
+        self.store.entries(directory).map_err(|error| error.to_string())
     }
 
     fn entry(&mut self, directory: &Artifact, path: &str) -> Result<Artifact, String> {

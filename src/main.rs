@@ -24,7 +24,10 @@ mod ui;
 use mlctl_exec::{init, store, warden};
 
 fn main() -> std::process::ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
+    let mut arguments = std::env::args_os();
+    if arguments.next().is_some_and(|name| mlctl_pod::is_meant(&name)) {
+        return mlctl_pod::main(arguments);
+    }
     match arguments.next() {
         Some(first) if first == warden::ARGUMENT => warden::main(&arguments.collect::<Vec<_>>()),
         Some(first) if first == init::ARGUMENT => init::main(),

@@ -131,7 +131,8 @@ fn execute<'a>(
     let jobs = how.jobs.or(context.merged.parallelism).map_or_else(|| engine.cpus(), |jobs| jobs as usize);
     let jobs = jobs.min(local::MOST_JOBS);
     let capacity = engine.capacity();
-    let options = Options { run: writer.id().to_owned(), jobs, capacity, fail_fast: how.fail_fast };
+    let run = writer.id().to_owned();
+    let options = Options { run, jobs, capacity, fail_fast: how.fail_fast, share: None };
     if how.sandbox && matches!(engine, Engine::Process) && !mlctl_exec::sandbox::is_available() {
         session.ui.detail("this system has no Landlock: steps are not confined in what they may write");
     }

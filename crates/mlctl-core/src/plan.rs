@@ -125,6 +125,12 @@ impl Plan {
         &self.workflow.steps[step.0 as usize]
     }
 
+    /// The step with this name.
+    pub fn find(&self, name: &str) -> Option<StepIx> {
+        let place = self.workflow.steps.iter().position(|step| step.name == name)?;
+        u32::try_from(place).ok().map(StepIx)
+    }
+
     /// Whether an instance replaces its result rather than reuse it.
     pub fn forces(&self, ix: InstanceIx) -> bool {
         let step = self.graph.step(ix);

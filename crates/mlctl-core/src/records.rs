@@ -21,7 +21,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::event::{Reason, Recorded};
+use crate::event::{Reason, Recorded, Status};
 
 /// The name of what was asked for.
 pub const RUN: &str = "run.json";
@@ -106,6 +106,17 @@ pub fn log_part(instance: &str, attempt: u32, offset: u64) -> String {
 /// The directory of an attempt's log.
 pub fn log_parts(instance: &str, attempt: u32) -> String {
     format!("{LOGS}/{instance}/{attempt}")
+}
+
+/// How an instance ended, as the letter by which a pod tells the cluster's engine of it.
+pub const fn letter(status: Status) -> char {
+    match status {
+        Status::Succeeded => 's',
+        Status::Cached => 'c',
+        Status::Skipped => 'k',
+        Status::Failed => 'f',
+        Status::Cancelled => 'x',
+    }
 }
 
 /// The bytes of a record.

@@ -261,6 +261,7 @@ impl Scheduler {
             Input::Started { ix, attempt } => self.started(ix, attempt, out),
             Input::Finished { ix, attempt, result } => self.attempt_finished(ix, attempt, result, out),
             Input::Lost { ix, attempt } => self.attempt_lost(ix, attempt, out),
+            Input::NotBegun { ix, attempt } => self.not_begun(ix, attempt, out),
             Input::RetryDue { ix } => self.retry_due(ix),
             Input::Entries { artifact, entries } => self.listed(artifact, entries, out),
             Input::EntryResolved { artifact, entry, result } => {
@@ -272,6 +273,7 @@ impl Scheduler {
                 self.answered(&Question::File(path), out);
             }
             Input::Cancel(reason) => self.cancel(&reason, out),
+            Input::FailFast => self.stop_rest(out),
         }
         self.settle(out);
     }

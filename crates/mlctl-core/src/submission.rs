@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::plan::{self, Plan, Request};
 use crate::scheduler::Facts;
 use crate::spec;
-use crate::units::{Report, Rows, Unit};
+use crate::units::{Report, Rows, Share, SharedRows, Unit};
 use crate::value::Value;
 use crate::workflow::{Resources, StepIx};
 
@@ -112,6 +112,23 @@ impl Part {
     }
 }
 
+impl Submission {
+    /// What the pod with this number runs of the unit with this name; `None`: there is no such unit in the plan.
+    pub fn share(&self, plan: &Plan, unit: &str, worker: u32) -> Option<Share> {
+        let part = self.units.get(unit)?;
+        let steps = part.steps.iter().map(|name| plan.find(name)).collect::<Option<Vec<StepIx>>>()?;
+        let rows = match &part.rows {
+            None => SharedRows::Every { first: worker, stride: self.pods },
+            Some(ranges) => {
+                let all = ranges.iter().flat_map(|&(first, last)| first..=last);
+                let pods = part.pods.unwrap_or(1).max(1) as usize;
+                SharedRows::Known(all.skip(worker as usize).step_by(pods).collect())
+            }
+        };
+        Some(Share { steps, rows })
+    }
+}
+
 /// Ascending numbers as first and last of what follows without a gap.
 fn ranges(rows: &[u32]) -> Vec<(u32, u32)> {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
@@ -141,10 +158,7 @@ impl Submission {
         let request =
             Request { targets: self.targets.clone(), force: self.force.clone(), resources: self.resources.clone() };
         let plan = plan::plan(workflow, self.params.clone(), &request).map_err(|error| error.to_string())?;
-        let step = |name: &String| {
-            let place = plan.workflow.steps.iter().position(|step| step.name == *name);
-            place.and_then(|place| u32::try_from(place).ok()).map(StepIx)
-        };
+        let step = |name: &String| plan.find(name);
         let known = &self.known;
         let facts = Facts {
             sources: known.sources.iter().filter_map(|(name, tree)| Some((step(name)?, *tree))).collect(),

@@ -21,6 +21,9 @@ use crate::workflow::{Expr, StepIx};
 mod cut;
 mod needs;
 mod reports;
+mod share;
+
+pub use share::{Share, SharedRows};
 
 /// How many pods a fan-out has at most, where the context does not say.
 pub const PODS: u32 = 64;

@@ -22,6 +22,7 @@ use crate::bundle::Bundle;
 use crate::cancel::Cancel;
 use crate::family::{Families, Family};
 use crate::logs::{Copier, Log};
+use crate::memory;
 use crate::redact;
 use crate::sandbox::{self, Writable};
 use crate::slot::{Slot, Slots};
@@ -133,6 +134,8 @@ pub struct Executor {
     slots: Slots,
     families: Arc<Families>,
     warden: Option<Warden>,
+    /// Whether it runs in a container with a limit of memory, which commands share with it.
+    contained: bool,
     /// Marks the processes of this executor; each attempt adds its number.
     nonce: String,
     attempts: AtomicU64,
@@ -150,6 +153,7 @@ impl Executor {
             slots: Slots::default(),
             families: Arc::new(Families::adopt()),
             warden: None,
+            contained: false,
             nonce: random_name(),
             attempts: AtomicU64::new(0),
             passed: environ::passed(),
@@ -160,6 +164,14 @@ impl Executor {
     #[must_use]
     pub fn guarded_by(mut self, warden: Warden) -> Self {
         self.warden = Some(warden);
+        self
+    }
+
+    /// In the container of the step: what the system ends there for want of memory was short of it, and is the command
+    /// rather than this process.
+    #[must_use]
+    pub fn contained(mut self) -> Self {
+        self.contained = true;
         self
     }
 
@@ -281,9 +293,14 @@ impl Attempt<'_> {
         let (mut copier, output) = Copier::new(&mut log).map_err(|error| failed("cannot make a pipe", &error))?;
         let (writable, work) = (self.writable(), self.slot.bundle.work.clone());
         self.confined = writable.is_some() && sandbox::protects(&self.slot.bundle.root);
+        let contained = self.executor.contained;
+        let kills = if contained { memory::kills() } else { 0 };
         let running = self.slot.starter.start(invocation, work, output, writable);
         let running = running.map_err(|reason| StepFailure::NotStarted { reason })?;
         note(self.slot.number, Some(running.pid()));
+        if contained {
+            memory::offer(running.pid());
+        }
         started();
         let since = running.since();
         let family = Family::new(families.clone(), nonce);
@@ -300,6 +317,7 @@ impl Attempt<'_> {
             Ending::TimedOut(limit) => Err(StepFailure::TimedOut { limit_millis: millis(limit) }),
             Ending::Exited(status) => match (status.exit_status(), status.terminating_signal()) {
                 (Some(0), _) => Ok(()),
+                _ if contained && memory::kills() > kills => Err(StepFailure::OutOfMemory),
                 (Some(code), _) => Err(StepFailure::Exit { code }),
                 (None, signal) => Err(StepFailure::Signal { signal: signal.unwrap_or_default() }),
             },

@@ -36,7 +36,7 @@ pub fn run(directory: &Path) -> io::Result<()> {
     let report = match job.task.contract {
         CONTRACT => execute(&job)?,
         other => {
-            let reason = format!("this mlctl-exec has contract {CONTRACT}, and the task is of contract {other}");
+            let reason = format!("this program has contract {CONTRACT}, and the task is of contract {other}");
             Report { result: Err(StepFailure::Executor { reason }), millis: 0 }
         }
     };

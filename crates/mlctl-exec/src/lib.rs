@@ -10,6 +10,7 @@ pub mod init;
 pub mod job;
 mod logs;
 pub mod manifest;
+mod memory;
 pub mod redact;
 pub mod sandbox;
 mod slot;

@@ -36,6 +36,7 @@ mod pull;
 mod push;
 mod records;
 mod remote;
+mod results;
 mod tree;
 mod upload;
 

@@ -106,8 +106,8 @@ impl Remote {
 
 /// What is not there.
 #[derive(Debug, Default)]
-struct Gaps {
-    artifacts: HashSet<Artifact>,
+pub(crate) struct Gaps {
+    pub(crate) artifacts: HashSet<Artifact>,
     sources: BTreeSet<Digest>,
 }
 
@@ -145,7 +145,7 @@ impl Inner {
     }
 
     /// Which of these the remote store lacks, in whole or in part.
-    async fn gaps(
+    pub(crate) async fn gaps(
         self: &Arc<Self>,
         artifacts: HashSet<Artifact>,
         sources: BTreeSet<Digest>,

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 
 use crate::error::RemoteError;
 use crate::names;
-use crate::remote::Remote;
+use crate::remote::{Inner, Remote, each};
 
 impl Remote {
     /// Writes a record unless there is one of that name; gives what is there instead.
@@ -29,19 +29,47 @@ impl Remote {
 
     /// The names of the records of a run below `directory` (`""`: all), sorted.
     pub fn records(&self, run: &str, directory: &str) -> Result<Vec<String>, RemoteError> {
+        self.block_on(|inner| async move { inner.records(run, directory).await })
+    }
+
+    /// Many records at once, in the order of their names.
+    pub fn record_each(&self, run: &str, names: &[String]) -> Result<Vec<Option<Bytes>>, RemoteError> {
         self.block_on(|inner| async move {
-            let all = names::record(&inner.bucket.prefix, run, "");
-            let below = names::record(&inner.bucket.prefix, run, directory);
-            let listed: Vec<_> = inner.bucket.store().list(Some(&below)).try_collect().await?;
-            let mut names: Vec<String> = listed
-                .into_iter()
-                .filter_map(|object| {
-                    let parts = object.location.prefix_match(&all)?;
-                    Some(parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
-                })
-                .collect();
-            names.sort_unstable();
-            Ok(names)
+            let prefix = &inner.bucket.prefix;
+            let paths = names.iter().map(|name| names::record(prefix, run, name)).collect();
+            let get = |path| {
+                let inner = inner.clone();
+                async move { inner.bucket.get(&path).await }
+            };
+            each(paths, inner.parallel, get).await
         })
+    }
+
+    /// The names of the records of a run below each of these directories.
+    pub fn records_below(&self, run: &str, directories: &[String]) -> Result<Vec<String>, RemoteError> {
+        self.block_on(|inner| async move {
+            let list = |directory: String| {
+                let (inner, run) = (inner.clone(), run.to_owned());
+                async move { inner.records(&run, &directory).await }
+            };
+            Ok(each(directories.to_vec(), inner.parallel, list).await?.concat())
+        })
+    }
+}
+
+impl Inner {
+    async fn records(&self, run: &str, directory: &str) -> Result<Vec<String>, RemoteError> {
+        let all = names::record(&self.bucket.prefix, run, "");
+        let below = names::record(&self.bucket.prefix, run, directory);
+        let listed: Vec<_> = self.bucket.store().list(Some(&below)).try_collect().await?;
+        let mut names: Vec<String> = listed
+            .into_iter()
+            .filter_map(|object| {
+                let parts = object.location.prefix_match(&all)?;
+                Some(parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
+            })
+            .collect();
+        names.sort_unstable();
+        Ok(names)
     }
 }

@@ -142,6 +142,9 @@ impl Scheduler {
     /// Puts an instance among those that wait for their turn.
     pub(super) fn make_ready(&mut self, ix: InstanceIx) {
         self.node_mut(ix).state = State::Ready;
+        if self.options.share.as_ref().is_some_and(|share| !share.has(&self.plan.graph, ix)) {
+            return;
+        }
         let step = self.plan.graph.step(ix);
         let rank = u64::from(self.plan.steps[step.0 as usize].rank);
         self.launcher.push(step, rank << 32 | u64::from(self.plan.graph.row(ix)), ix);
@@ -219,18 +222,29 @@ impl Scheduler {
     }
 
     pub(super) fn attempt_lost(&mut self, ix: InstanceIx, attempt: u32, out: &mut Vec<Command>) {
-        if !self.runs(ix, attempt) {
-            return;
-        }
-        self.release(ix);
-        if let Some(cause) = self.cancelled(ix) {
-            self.finish(ix, Status::Cancelled, cause, None, out);
-        } else if self.stops(ix) {
-            self.finish(ix, Status::Cancelled, Cause::FailFast, None, out);
-        } else {
+        if self.runs(ix, attempt) && self.goes_on(ix, out) {
             self.record_retry(ix, None, Duration::ZERO, out);
             self.make_ready(ix);
         }
+    }
+
+    pub(super) fn not_begun(&mut self, ix: InstanceIx, attempt: u32, out: &mut Vec<Command>) {
+        if !self.runs(ix, attempt) {
+            return;
+        }
+        self.node_mut(ix).attempt -= 1;
+        if self.goes_on(ix, out) {
+            self.make_ready(ix);
+        }
+    }
+
+    /// Whether an instance whose attempt came to nothing is to have another.
+    fn goes_on(&mut self, ix: InstanceIx, out: &mut Vec<Command>) -> bool {
+        self.release(ix);
+        let stops = self.stops(ix).then_some(Cause::FailFast);
+        let Some(cause) = self.cancelled(ix).or(stops) else { return true };
+        self.finish(ix, Status::Cancelled, cause, None, out);
+        false
     }
 
     pub(super) fn retry_due(&mut self, ix: InstanceIx) {

@@ -9,6 +9,7 @@ use crate::action::{ActionResult, Artifact, StepFailure};
 use crate::digest::Digest;
 use crate::event::{Event, Outcome, Reason};
 use crate::graph::InstanceIx;
+use crate::units::Share;
 use crate::workflow::StepIx;
 
 /// What is known before a run besides its plan.
@@ -39,6 +40,8 @@ pub struct Options {
     pub capacity: Capacity,
     /// Whether the first failure keeps everything else from starting.
     pub fail_fast: bool,
+    /// What is launched here; `None`: everything. What is launched elsewhere waits for the [`Input::Replay`] of its end.
+    pub share: Option<Share>,
 }
 
 /// What happened.
@@ -76,6 +79,13 @@ pub enum Input {
         /// The attempt.
         attempt: u32,
     },
+    /// A launch was not carried out: it is not counted, and made again unless something keeps it from starting.
+    NotBegun {
+        /// The instance.
+        ix: InstanceIx,
+        /// The attempt.
+        attempt: u32,
+    },
     /// The delay of [`Command::RetryAfter`] is over.
     RetryDue {
         /// The instance.
@@ -106,6 +116,8 @@ pub enum Input {
     },
     /// The run is cancelled: by someone, by Ctrl-C ([`Reason::Interrupted`]), by its deadline.
     Cancel(Reason),
+    /// With `--fail-fast`: something failed elsewhere.
+    FailFast,
     /// An event that another scheduler of this run recorded: before [`Input::Begin`] what an earlier one did, after it
     /// what is done elsewhere. In any order.
     Replay(Event),

@@ -126,7 +126,7 @@ fn begun(spec: &str) -> (Scheduler, Vec<InstanceIx>) {
     let plan = planned(spec, &[]);
     let facts = facts(&plan);
     let capacity = Capacity { cpu_millis: Some(4000), memory: None, gpu: Some(1) };
-    let options = Options { run: "r".to_owned(), jobs: 4, capacity, fail_fast: false };
+    let options = Options { run: "r".to_owned(), jobs: 4, capacity, fail_fast: false, share: None };
     let mut scheduler = Scheduler::new(plan, facts, options);
     let launched = tell(&mut scheduler, Input::Begin);
     (scheduler, launched)

@@ -105,7 +105,7 @@ pub(crate) struct Story {
 
 pub(crate) fn options(fail_fast: bool) -> Options {
     let capacity = Capacity { cpu_millis: Some(4000), memory: None, gpu: Some(1) };
-    Options { run: "r".to_owned(), jobs: 3, capacity, fail_fast }
+    Options { run: "r".to_owned(), jobs: 3, capacity, fail_fast, share: None }
 }
 
 /// Runs a plan to its end after the replay of what an earlier run of it recorded.

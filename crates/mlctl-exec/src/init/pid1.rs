@@ -1,6 +1,6 @@
 //! What the first process does: starts the command, passes on what is asked for, reaps, and ends with the command.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process
 use signal_hook::consts::{SIGCHLD, SIGTERM};
 
 use super::{How, KILL, News, Order, TERMINATE};
+use crate::memory;
 use crate::spawn::{Invocation, spawn_child};
 
 /// How long killed processes get to disappear: one that cannot die must not keep the step for ever.
@@ -53,7 +54,7 @@ fn supervise() -> io::Result<()> {
     let (how, ended) = family.watch()?;
     let alone = family.sweep()?;
     let millis = u64::try_from(ended.duration_since(since).as_millis()).unwrap_or(u64::MAX);
-    say(&News::Ended { how, millis, out_of_memory: out_of_memory(), alone })
+    say(&News::Ended { how, millis, out_of_memory: memory::kills() > 0, alone })
 }
 
 /// A pipe into which each `signal` puts a byte.
@@ -178,18 +179,4 @@ fn kill_all(signal: Signal) {
 fn drain(pipe: &OwnedFd) {
     let mut bytes = [0; 64];
     while let Ok(1..) = read(pipe, &mut bytes) {}
-}
-
-/// Whether the system killed a process of this container because memory was short. Its control group counts, whose
-/// place depends on the version.
-fn out_of_memory() -> bool {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    let places = [
-        format!("/sys/fs/cgroup/{own}/memory.events"),
-        "/sys/fs/cgroup/memory.events".to_owned(),
-        "/sys/fs/cgroup/memory/memory.oom_control".to_owned(),
-    ];
-    let kills = |text: String| text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok());
-    places.iter().find_map(|path| kills(fs::read_to_string(path).ok()?)).is_some_and(|count| count > 0)
 }

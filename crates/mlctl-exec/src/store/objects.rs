@@ -230,6 +230,11 @@ impl Store {
         Err(StoreError::Damaged { digest: *digest })
     }
 
+    /// The names of what is directly in a stored directory.
+    pub fn entries(&self, directory: &Artifact) -> Result<Vec<String>, StoreError> {
+        Ok(self.manifest(&directory.digest)?.names().into_iter().map(str::to_owned).collect())
+    }
+
     /// The artifact that an entry of a stored directory is. Mostly all entries of one are asked for in a row.
     pub fn sub(&self, directory: &Artifact, entry: &str) -> Result<Artifact, StoreError> {
         let digest = directory.digest;

@@ -17,7 +17,7 @@ use mlctl_exec::store::Store;
 use mlctl_exec::{Cancel, Executor, Place, Realised, Report, Warden};
 
 /// The program that the executors of tests start as their warden.
-pub(crate) const WARDEN: &str = env!("CARGO_BIN_EXE_mlctl-exec");
+pub(crate) const WARDEN: &str = env!("CARGO_BIN_EXE_mlctl-task");
 
 /// A directory of its own with a store and an executor.
 pub(crate) struct Bench {

@@ -1,4 +1,4 @@
-//! `mlctl-exec DIRECTORY` runs the task in `DIRECTORY/task.json` and writes `DIRECTORY/report.json`.
+//! `mlctl-task DIRECTORY` runs the task in `DIRECTORY/task.json` and writes `DIRECTORY/report.json`.
 
 use std::env;
 use std::ffi::OsString;
@@ -17,9 +17,9 @@ fn main() -> ExitCode {
             Ok(()) => return ExitCode::SUCCESS,
             Err(error) => format!("{}: {error}", Path::new(directory).display()),
         },
-        _ => "usage: mlctl-exec DIRECTORY".to_owned(),
+        _ => "usage: mlctl-task DIRECTORY".to_owned(),
     };
     // Whoever started it sees the status; that nobody reads the message changes nothing.
-    let _ = writeln!(io::stderr(), "mlctl-exec: {error}");
+    let _ = writeln!(io::stderr(), "mlctl-task: {error}");
     ExitCode::FAILURE
 }

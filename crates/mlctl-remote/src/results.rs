@@ -1,0 +1,52 @@
+//! One result at a time: what a pod asks, which has no results of its own that could be synced.
+
+use bytes::Bytes;
+use mlctl_core::action::Artifact;
+use mlctl_core::digest::Digest;
+use mlctl_exec::manifest::Manifest;
+use mlctl_exec::store::Entry;
+
+use crate::error::RemoteError;
+use crate::remote::{Inner, Remote};
+use crate::{entry, names};
+
+impl Remote {
+    /// The result of a key, if everything that it names is there.
+    pub fn result(&self, key: &Digest) -> Result<Option<Entry>, RemoteError> {
+        self.block_on(|inner| async move {
+            let Some(found) = inner.entries(vec![*key]).await?.pop().flatten() else { return Ok(None) };
+            Ok(if inner.is_whole(&found).await? { Some(found) } else { None })
+        })
+    }
+
+    /// Records the result of a key, whose objects are there, unless there is one that is whole; gives the one that is
+    /// there then. `replace`: whatever was there.
+    pub fn record_result(&self, key: &Digest, entry: Entry, replace: bool) -> Result<Entry, RemoteError> {
+        self.block_on(|inner| async move {
+            let path = names::action(&inner.bucket.prefix, key);
+            let bytes = Bytes::from(entry::encode(&entry));
+            if !replace {
+                let Some(there) = inner.bucket.create(&path, bytes.clone()).await? else { return Ok(entry) };
+                if let Some(theirs) = entry::decode(&there)
+                    && inner.is_whole(&theirs).await?
+                {
+                    return Ok(theirs);
+                }
+            }
+            inner.bucket.put(&path, bytes).await?;
+            Ok(entry)
+        })
+    }
+
+    /// What a stored directory holds.
+    pub fn manifest(&self, digest: &Digest) -> Result<Manifest, RemoteError> {
+        self.block_on(|inner| async move { Ok(inner.tree(digest).await?.manifest) })
+    }
+}
+
+impl Inner {
+    async fn is_whole(self: &std::sync::Arc<Self>, entry: &Entry) -> Result<bool, RemoteError> {
+        let named: Vec<Artifact> = entry.result.artifacts.values().copied().collect();
+        Ok(self.gaps(named.into_iter().collect(), Default::default()).await?.artifacts.is_empty())
+    }
+}
