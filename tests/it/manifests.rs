@@ -8,6 +8,9 @@ use regex::Regex;
 
 use crate::support::{Ended, Project};
 
+/// Stands in the cases for the store of whoever runs them.
+const STORE: &str = "/srv/mlctl";
+
 fn cases() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests");
     let mut cases: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -37,11 +40,15 @@ fn manifests_are_what_they_were() {
     let mut wrong = Vec::new();
     for case in cases() {
         let project = Project::copy_of(&case);
+        // The nodes' directory is this machine's store.
+        let spec = fs::read_to_string(project.root().join("mlctl.toml")).unwrap();
+        let store = project.store().display().to_string();
+        project.write("mlctl.toml", &spec.replace(STORE, &store));
         let ended = manifest(&project);
         assert_eq!(ended.code, 0, "{}: {}", case.display(), ended.stderr);
         assert_eq!(manifest(&project).stdout, ended.stdout, "{}: not the same twice", case.display());
         let golden = case.join("manifest.yaml");
-        let found = steady(&ended.stdout);
+        let found = steady(&ended.stdout).replace(&store, STORE);
         if bless {
             fs::write(&golden, &found).unwrap();
         } else if fs::read_to_string(&golden).unwrap_or_default() != found {
@@ -131,10 +138,16 @@ fn what_cannot_be_on_a_cluster_is_refused() {
                  steps.a = { command = [\"c\"], matrix.x = \"list.l\", inputs.f = { path = \"data/{{ matrix.x }}\" } }";
     let error = refused(&on_cluster(input, ""));
     assert!(error.contains("input-not-on-cluster"), "{error}");
-    let directory = Project::new(&format!(
-        "project.name = \"p\"\n{step}\n[contexts.cluster]\nengine = \"argo\"\nstore = {{ url = \"file:///s\" }}\n\
-         pod-security = \"baseline\""
-    ));
+    let on = |directory: &str| {
+        format!(
+            "project.name = \"p\"\n{step}\n[contexts.cluster]\nengine = \"argo\"\n\
+             store = {{ url = \"file://{directory}\" }}\npod-security = \"baseline\""
+        )
+    };
+    let directory = Project::new(&on("/s"));
+    let error = refused(&directory);
+    assert!(error.contains("has another store than this machine"), "{error}");
+    directory.write("mlctl.toml", &on(&directory.store().display().to_string()));
     let error = refused(&directory);
     assert!(error.contains("cannot keep `pod-security = \"baseline\"`"), "{error}");
 }

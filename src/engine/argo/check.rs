@@ -11,7 +11,7 @@ use serde_json::json;
 use super::pod;
 use crate::config::Context;
 use crate::error::{CommandError, Kind};
-use crate::session::Project;
+use crate::session::{self, Project};
 
 /// Refuses what cannot be.
 pub(crate) fn check(project: &Project, context: &Context, plan: &Plan) -> Result<(), CommandError> {
@@ -37,6 +37,17 @@ fn check_context(context: &Context) -> Result<(), CommandError> {
             .cause("pods pass what they make through one")
             .hint(format!("add `store = {{ url = \"s3://...\", secret = \"...\" }}` to [contexts.{name}]")));
     };
+    if let Some(directory) = pod::directory(store) {
+        let own = session::store_root()?;
+        if !super::shares_store(context, &own.canonicalize().unwrap_or(own.clone())) {
+            return Err(CommandError::usage(format!("context `{name}` has another store than this machine"))
+                .cause(format!(
+                    "a directory is the nodes' and this machine's own store at once: this one's is {}",
+                    own.display()
+                ))
+                .hint(format!("set MLCTL_STORE={directory}, or use an object store")));
+        }
+    }
     if let (Some(directory), Some(standard)) = (pod::directory(store), context.merged.pod_security) {
         return Err(CommandError::usage(format!("context `{name}` cannot keep `pod-security = {}`", json!(standard)))
             .cause(format!("its store is the nodes' directory `{directory}`, which that standard forbids pods to use"))

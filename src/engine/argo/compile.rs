@@ -162,9 +162,7 @@ fn spec(job: &Job<'_>, templates: Vec<Value>) -> Value {
     // Of what went well the logs are in the store; what failed may be looked at.
     add("podGC", json!({ "strategy": "OnPodSuccess", "deleteDelayDuration": "30s" }));
     add("archiveLogs", json!(false));
-    if let Some(security) = pod::security(context) {
-        add("securityContext", security);
-    }
+    add("securityContext", pod::security(job));
     add("podSpecPatch", json!(pod::patch(context).to_string()));
     add("volumes", pod::volumes(context));
     add("templates", templates.into());

@@ -15,8 +15,6 @@ const SHARED: &str = "/mlctl";
 const EXECUTOR: &str = "/mlctl/bin/mlctl-exec";
 /// The nodes' directory that is the store, at the same place in every container.
 const STORE: &str = "store";
-/// What of the store holds objects.
-const OBJECTS: &str = "objects";
 /// Argo's process in the step's container counts as the step's.
 const BESIDE: u64 = 64 << 20;
 /// With less it would be killed before the program is.
@@ -109,27 +107,23 @@ fn deliver(job: &Job<'_>) -> Value {
 /// Fetches and stores, from before the step starts until after it has ended. It alone has the credentials.
 fn storing(job: &Job<'_>) -> Value {
     let url = job.context.store.as_ref().map(|store| plain(&store.url)).unwrap_or_default();
-    let submission = job.submission.to_hex();
-    let command = ["/mlctl-exec", "store", "--store", &url, "--submission", &submission];
+    let (run, submission) = (plain(job.run), job.submission.to_hex());
+    let command = ["/mlctl-exec", "store", "--run", &run, "--submission", &submission, "--store", &url];
     let mut container = own_container(job, "mlctl-store", &command);
     container.insert("restartPolicy".into(), json!("Always"));
-    let mut mounts = vec![shared()];
-    match &job.context.store {
-        Some(store) if directory(store).is_some() => {
-            mounts.push(json!({ "name": STORE, "mountPath": directory(store) }));
-            let (user, group) = job.owner;
-            if let Some(Value::Object(security)) = container.get_mut("securityContext") {
-                security.insert("runAsUser".into(), json!(user));
-                security.insert("runAsGroup".into(), json!(group));
-            }
-        }
-        Some(StoreLocation { secret: Some(secret), .. }) => {
-            container.insert("envFrom".into(), json!([{ "secretRef": { "name": secret } }]));
-        }
-        _ => {}
+    if let Some(StoreLocation { secret: Some(secret), .. }) = &job.context.store {
+        container.insert("envFrom".into(), json!([{ "secretRef": { "name": secret } }]));
     }
-    container.insert("volumeMounts".into(), mounts.into());
+    container.insert("volumeMounts".into(), mounts(job).into());
     container.into()
+}
+
+/// What the containers that run and store have in common.
+fn mounts(job: &Job<'_>) -> Vec<Value> {
+    let store = job.context.store.as_ref().and_then(directory);
+    // Inputs are links to objects, and work directories are on the file system of the store.
+    let store = store.map(|directory| json!({ "name": STORE, "mountPath": directory }));
+    [shared()].into_iter().chain(store).collect()
 }
 
 /// A container that runs nothing but mlctl.
@@ -145,17 +139,14 @@ fn own_container(job: &Job<'_>, name: &str, command: &[&str]) -> Map<String, Val
 
 fn container(job: &Job<'_>, unit: &Unit) -> Value {
     let step = job.plan.step(unit.first());
-    let mut args = vec!["run".to_owned(), "--submission".to_owned(), job.submission.to_hex()];
-    args.extend(["--unit".to_owned(), step.name.clone()]);
+    let (run, submission) = (plain(job.run), job.submission.to_hex());
+    let args = ["run", "--run", &run, "--submission", &submission, "--unit", &step.name];
+    let mut args: Vec<String> = args.map(str::to_owned).to_vec();
     if !unit.is_single() {
         args.extend(["--worker", "{{inputs.parameters.worker}}"].map(str::to_owned));
     }
-    let mut mounts = vec![shared(), json!({ "name": "shm", "mountPath": "/dev/shm" })];
-    if let Some(directory) = job.context.store.as_ref().and_then(directory) {
-        // Inputs are links to objects.
-        let place = format!("{directory}/{OBJECTS}");
-        mounts.push(json!({ "name": STORE, "mountPath": place, "subPath": OBJECTS, "readOnly": true }));
-    }
+    let mut mounts = mounts(job);
+    mounts.push(json!({ "name": "shm", "mountPath": "/dev/shm" }));
     let mut container = Map::new();
     let image = job.images.get(step.environment.as_deref().unwrap_or_default());
     container.insert("image".into(), json!(image));
@@ -245,16 +236,19 @@ pub(super) fn directory(store: &StoreLocation) -> Option<&str> {
     store.url.strip_prefix("file://").map(|path| path.trim_end_matches('/'))
 }
 
-/// What holds for a pod as a whole, where the context asks for it.
-pub(super) fn security(context: &ContextLayer) -> Option<Value> {
-    (context.pod_security == Some(PodSecurity::Restricted)).then(|| {
-        json!({
-            "runAsNonRoot": true,
-            "runAsUser": NOBODY,
-            "runAsGroup": NOBODY,
-            "seccompProfile": { "type": "RuntimeDefault" },
-        })
-    })
+/// The user of all containers: they share a directory. Whose the nodes' directory is that is the store, or nobody; never
+/// an image's, as with containers of this machine.
+pub(super) fn security(job: &Job<'_>) -> Value {
+    let is_shared = job.context.store.as_ref().and_then(directory).is_some();
+    let (user, group) = if is_shared { job.owner } else { (NOBODY, NOBODY) };
+    let mut security = Map::new();
+    security.insert("runAsUser".into(), json!(user));
+    security.insert("runAsGroup".into(), json!(group));
+    if job.context.pod_security == Some(PodSecurity::Restricted) {
+        security.insert("runAsNonRoot".into(), json!(true));
+        security.insert("seccompProfile".into(), json!({ "type": "RuntimeDefault" }));
+    }
+    security.into()
 }
 
 /// What Argo's own containers need besides, and how long a pod may take to end. A quota wants limits of every container.
@@ -269,6 +263,8 @@ pub(super) fn patch(context: &ContextLayer) -> Value {
         Value::from(container)
     };
     json!({
+        // Variables for each service of the namespace are not the step's.
+        "enableServiceLinks": false,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "initContainers": [own("init")],
         "containers": [own("wait")],
