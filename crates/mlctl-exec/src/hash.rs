@@ -150,7 +150,7 @@ fn read_in_parallel(file: &File, size: u64, copy: Option<&File>) -> Result<Diges
                 next.store(count, Ordering::Relaxed);
                 return Err(fault);
             }
-            values.push((index, Hasher::new().set_input_offset(offset).update(block).finalize_non_root()));
+            values.push((index, Part::at(offset).with(block).value()));
         }
     };
     let parts = std::thread::scope(|scope| {
@@ -165,17 +165,53 @@ fn read_in_parallel(file: &File, size: u64, copy: Option<&File>) -> Result<Diges
             values[index] = value;
         }
     }
-    let left = left_subtree_len(size);
-    let (a, b) = values.split_at((left / BLOCK as u64) as usize);
-    Ok(merge_subtrees_root(&merge(a, left), &merge(b, size - left), Mode::Hash).into())
+    Ok(joined(&values, BLOCK as u64, size))
 }
 
-/// The chaining value of the subtree whose blocks have these, and which is `size` bytes long.
-fn merge(values: &[ChainingValue], size: u64) -> ChainingValue {
+/// A part of some content that is hashed on its own, in whatever order the parts come: a subtree of BLAKE3's tree. Parts
+/// have one size, a power of two of at least 1 KiB, but for the last; see [`joined`].
+#[derive(Debug)]
+pub struct Part(Hasher);
+
+impl Part {
+    /// The part that begins at `offset`, a multiple of the parts' size.
+    pub fn at(offset: u64) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.set_input_offset(offset);
+        Self(hasher)
+    }
+
+    /// With these bytes of it, which follow those before.
+    #[must_use]
+    pub fn with(mut self, bytes: &[u8]) -> Self {
+        self.update(bytes);
+        self
+    }
+
+    /// Takes the next bytes of it.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// What [`joined`] needs of it.
+    pub fn value(&self) -> [u8; 32] {
+        self.0.finalize_non_root()
+    }
+}
+
+/// The digest of content of `size` bytes whose parts of `part` bytes have these values, in their order: two parts or more.
+pub fn joined(values: &[[u8; 32]], part: u64, size: u64) -> Digest {
+    let left = left_subtree_len(size);
+    let (a, b) = values.split_at((left / part) as usize);
+    merge_subtrees_root(&merge(a, part, left), &merge(b, part, size - left), Mode::Hash).into()
+}
+
+/// The chaining value of the subtree whose parts have these, and which is `size` bytes long.
+fn merge(values: &[ChainingValue], part: u64, size: u64) -> ChainingValue {
     if let [value] = values {
         return *value;
     }
     let left = left_subtree_len(size);
-    let (a, b) = values.split_at((left / BLOCK as u64) as usize);
-    merge_subtrees_non_root(&merge(a, left), &merge(b, size - left), Mode::Hash)
+    let (a, b) = values.split_at((left / part) as usize);
+    merge_subtrees_non_root(&merge(a, part, left), &merge(b, part, size - left), Mode::Hash)
 }

@@ -1,6 +1,8 @@
 //! A bucket as the rest of this crate wants it: whole small objects by path, and put-if-absent.
 
 use std::future::Future;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use object_store::gcp::GoogleCloudStorage;
 use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::sync::OnceCell;
 
 use crate::error::{ErrorKind, RemoteError};
@@ -40,12 +42,15 @@ pub(crate) struct Bucket {
     patience: Duration,
     /// Whether the server has put-if-absent: found out by whoever writes first.
     conditional: OnceCell<bool>,
+    /// Whether the server was seen to send a whole object where a part was asked for.
+    ignores_ranges: AtomicBool,
 }
 
 impl Bucket {
     /// Opens it: the first request tells whether it is there, may be read, and can be understood.
     pub(crate) async fn open(backend: Backend, prefix: Path, patience: Duration) -> Result<Self, RemoteError> {
-        let bucket = Self { backend, prefix, patience, conditional: OnceCell::new() };
+        let bucket =
+            Self { backend, prefix, patience, conditional: OnceCell::new(), ignores_ranges: AtomicBool::new(false) };
         match bucket.get(&bucket.format_path()).await? {
             Some(text) if text.starts_with(MACHINE) => {
                 let why = "it is the own store of a machine, which no other may write to: name another directory";
@@ -89,6 +94,23 @@ impl Bucket {
     pub(crate) async fn get(&self, path: &Path) -> Result<Option<Bytes>, RemoteError> {
         let get = async { self.store().get(path).await?.bytes().await };
         found(self.patiently(get).await).map_err(|error| error.doing(format!("read {path}")))
+    }
+
+    /// Begins to read an object, or a part of it.
+    pub(crate) async fn read(&self, path: &Path, range: Option<Range<u64>>) -> Result<GetResult, RemoteError> {
+        let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
+        self.store().get_opts(path, options).await.map_err(|error| {
+            // The client says that in no other way.
+            if error.to_string().contains("non-partial response") {
+                self.ignores_ranges.store(true, Ordering::Relaxed);
+            }
+            RemoteError::from(error).doing(format!("read {path}"))
+        })
+    }
+
+    /// Whether [`Bucket::read`] can only read whole objects: known after the first one that was asked for a part.
+    pub(crate) fn ignores_ranges(&self) -> bool {
+        self.ignores_ranges.load(Ordering::Relaxed)
     }
 
     /// The size of an object; `None`: there is none.

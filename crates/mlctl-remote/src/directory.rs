@@ -14,6 +14,7 @@ use crate::pack::PACK;
 use crate::push::of_source;
 use crate::remote::{Amount, Inner, Watch, blocking, each, with_store};
 use crate::tree::{self, File, Tree};
+use crate::upload::PART;
 
 /// Bytes between two wanted files that are fetched with them rather than asked around.
 const GAP: u64 = 64 * 1024;
@@ -70,7 +71,7 @@ impl Inner {
             large.map(|file| (file.path.to_owned(), file.digest, file.size)).collect();
         let get = |(path, digest, size): (String, Digest, u64)| {
             let (inner, incoming, store, watch) = (self.clone(), incoming.clone(), store.clone(), watch.clone());
-            async move { inner.fetch_into(&path, (digest, size), incoming, &store, &watch).await }
+            async move { inner.twice(&digest, || inner.fetch_into(&path, (digest, size), &incoming, &store, &watch)).await }
         };
         // One of them is itself fetched in several parts at a time.
         each(large, LARGE_AT_A_TIME, get).await?;
@@ -100,13 +101,20 @@ impl Inner {
         self: &Arc<Self>,
         path: &str,
         (digest, size): (Digest, u64),
-        into: Arc<Incoming>,
+        into: &Arc<Incoming>,
         store: &Arc<Store>,
         watch: &Watch,
     ) -> Result<(), RemoteError> {
+        if size <= PART {
+            let (_share, bytes) = self.fetch_small(&digest, size).await?;
+            let (path, into) = (path.to_owned(), into.clone());
+            blocking(move || checked(into.write(&path, &bytes))).await?;
+            watch(Amount::one(size));
+            return Ok(());
+        }
         let fetched = self.fetch_large(&digest, size, store, watch).await?;
-        let (path, from) = (path.to_owned(), fetched.path.clone());
-        let taken = blocking(move || checked(into.take(&path, &from))).await;
+        let (path, from, found, into) = (path.to_owned(), fetched.path.clone(), fetched.digest, into.clone());
+        let taken = blocking(move || checked(into.take(&path, &from, found))).await;
         fetched.finish();
         taken?;
         watch(Amount::one(0));

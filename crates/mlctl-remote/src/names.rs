@@ -25,13 +25,13 @@ pub(crate) fn action(prefix: &Path, key: &Digest) -> Path {
 
 /// A record of a run. The parts may hold any characters.
 pub(crate) fn record(prefix: &Path, run: &str, name: &str) -> Path {
-    let parts = prefix.parts().chain([run_directory(), run.into()]);
     let name = name.split('/').map(object_store::path::PathPart::from);
-    parts.chain(name).collect()
+    runs(prefix).parts().chain([run.into()]).chain(name).collect()
 }
 
-fn run_directory() -> object_store::path::PathPart<'static> {
-    "runs".into()
+/// What the records of all runs are below.
+pub(crate) fn runs(prefix: &Path) -> Path {
+    prefix.clone().join("runs")
 }
 
 fn sharded(prefix: &Path, directory: &str, digest: &Digest) -> Path {

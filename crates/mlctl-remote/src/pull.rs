@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mlctl_core::action::{Artifact, ArtifactKind};
 use mlctl_core::digest::Digest;
+use mlctl_exec::manifest::Manifest;
 use mlctl_exec::store::{Entry, Store};
 
 use crate::directory;
@@ -66,6 +67,14 @@ impl Remote {
     /// Fetches what the plan says, and records the results here. What is missing or damaged there costs only what needs it.
     pub fn pull(&self, store: &Arc<Store>, pull: Pull, watch: &Watch) -> Result<Pulled, RemoteError> {
         self.block_on(|inner| async move { inner.pull(store, pull, watch).await })
+    }
+
+    /// What a directory or a source tree holds, without its files; `None`: it is not there.
+    pub fn tree(&self, digest: &Digest) -> Result<Option<Manifest>, RemoteError> {
+        match self.block_on(|inner| async move { inner.tree(digest).await }) {
+            Err(error) if error.is_missing() => Ok(None),
+            other => other.map(|tree| Some(tree.manifest)),
+        }
     }
 
     /// Fetches artifacts and source trees: for those who name them in other ways than by results. All must be there.

@@ -98,6 +98,14 @@ impl Remote {
         })
     }
 
+    /// Whether all that these artifacts consist of is there.
+    pub fn exists(&self, artifacts: &[Artifact]) -> Result<bool, RemoteError> {
+        self.block_on(|inner| async move {
+            let gaps = inner.gaps(artifacts.iter().copied().collect(), BTreeSet::new()).await?;
+            Ok(gaps.artifacts.is_empty())
+        })
+    }
+
     /// Sends what the plan says. What was sent before an error need not be sent again.
     pub fn push(&self, push: Push, watch: &Watch) -> Result<Pushed, RemoteError> {
         self.block_on(|inner| async move { inner.push(push, watch).await })

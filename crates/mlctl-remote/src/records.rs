@@ -55,6 +55,18 @@ impl Remote {
             Ok(each(directories.to_vec(), inner.parallel, list).await?.concat())
         })
     }
+
+    /// The runs that have records, sorted.
+    pub fn runs(&self) -> Result<Vec<String>, RemoteError> {
+        self.block_on(|inner| async move {
+            let all = names::runs(&inner.bucket.prefix);
+            let listed = inner.bucket.store().list_with_delimiter(Some(&all)).await?;
+            let mut runs: Vec<String> =
+                listed.common_prefixes.iter().filter_map(|run| Some(run.filename()?.to_owned())).collect();
+            runs.sort_unstable();
+            Ok(runs)
+        })
+    }
 }
 
 impl Inner {

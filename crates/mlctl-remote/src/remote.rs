@@ -142,7 +142,14 @@ where
         }
         let Some(done) = running.join_next().await else { break };
         let (index, result) = done.map_err(|error| RemoteError::new(ErrorKind::Local, error.to_string()))?;
-        results[index] = Some(result?);
+        match result {
+            Ok(result) => results[index] = Some(result),
+            Err(error) => {
+                // Nothing of it goes on behind the back of whoever tries again.
+                running.shutdown().await;
+                return Err(error);
+            }
+        }
     }
     Ok(results.into_iter().flatten().collect())
 }

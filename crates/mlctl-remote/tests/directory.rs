@@ -226,6 +226,27 @@ fn records_are_named_by_run() {
     assert_eq!(one.remote.record("run-1", "none").unwrap(), None);
     assert_eq!(one.remote.records("run-1", "results").unwrap(), [name]);
     assert_eq!(one.remote.records("run-1", "").unwrap(), ["attempts/1", name]);
+    assert_eq!(one.remote.runs().unwrap(), ["run-1", "run-2"]);
+    assert_eq!(Machine::new(self::shared()).remote.runs().unwrap(), [""; 0]);
+}
+
+#[test]
+fn what_is_there_can_be_asked_for_without_being_fetched() {
+    let shared = shared();
+    let (one, two) = (Machine::new(shared), Machine::new(shared));
+    sample(&one.path("d"), 10);
+    let (key, artifact) = one.compute("key", &one.path("d"));
+    assert_eq!(two.remote.tree(&artifact.digest).unwrap(), None);
+    assert!(!two.remote.exists(&[artifact]).unwrap());
+    one.push(&[key]);
+    assert!(two.remote.exists(&[artifact]).unwrap());
+    let manifest = two.remote.tree(&artifact.digest).unwrap().unwrap();
+    assert_eq!(manifest, one.store.manifest(&artifact.digest).unwrap());
+    for lost in ["packs", "objects"] {
+        fs::remove_file(&files_below(&shared.join(lost))[0]).unwrap();
+        assert!(!two.remote.exists(&[artifact]).unwrap(), "{lost}");
+        one.push(&[key]);
+    }
 }
 
 #[test]

@@ -4,12 +4,14 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::support::LIMIT;
 
 /// What happens to what goes through.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    /// Bytes a second of one connection, up; 0: no limit.
+    /// Bytes a second of one connection, each way; 0: no limit.
     pub(super) rate: AtomicU64,
     /// Milliseconds before a request goes on.
     pub(super) delay: AtomicU64,
@@ -21,10 +23,22 @@ pub(super) struct Rules {
     pub(super) parts: AtomicU64,
     /// Bytes that have gone up.
     pub(super) up: AtomicU64,
+    /// Bytes that have come down.
+    pub(super) down: AtomicU64,
     /// Requests that have gone up.
     pub(super) requests: AtomicU64,
     /// Whether connections break after some bytes have gone up.
     pub(super) breaks: AtomicBool,
+    /// Whether connections wait for a server that is away, as they do at a balancer.
+    pub(super) waits: AtomicBool,
+}
+
+impl Rules {
+    fn slow(&self, count: usize) {
+        if let Some(nanos) = (count as u64 * 1_000_000_000).checked_div(self.rate.load(Ordering::Relaxed)) {
+            std::thread::sleep(Duration::from_nanos(nanos));
+        }
+    }
 }
 
 /// A network.
@@ -45,9 +59,9 @@ impl Proxy {
                 let rules = shared.clone();
                 std::thread::spawn(move || {
                     // No server: the connection just ends.
-                    let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
-                    let (from, to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-                    std::thread::spawn(move || down(from, to));
+                    let Some(server) = connect(port, &rules) else { return };
+                    let (from, to, shared) = (server.try_clone().unwrap(), client.try_clone().unwrap(), rules.clone());
+                    std::thread::spawn(move || down(from, to, &shared));
                     up(client, server, &rules);
                 });
             }
@@ -56,9 +70,30 @@ impl Proxy {
     }
 }
 
-fn down(mut server: TcpStream, mut client: TcpStream) {
-    let _ = std::io::copy(&mut server, &mut client);
+fn connect(port: u16, rules: &Rules) -> Option<TcpStream> {
+    let started = Instant::now();
+    loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(server) => return Some(server),
+            Err(_) if rules.waits.load(Ordering::Relaxed) && started.elapsed() < LIMIT => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+fn down(mut server: TcpStream, mut client: TcpStream, rules: &Rules) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = server.read(&mut buffer) {
+        if client.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+        rules.down.fetch_add(count as u64, Ordering::Relaxed);
+        rules.slow(count);
+    }
     let _ = client.shutdown(Shutdown::Both);
+    let _ = server.shutdown(Shutdown::Both);
 }
 
 fn up(mut client: TcpStream, mut server: TcpStream, rules: &Rules) {
@@ -93,9 +128,7 @@ fn up(mut client: TcpStream, mut server: TcpStream, rules: &Rules) {
         if rules.breaks.load(Ordering::Relaxed) && sent > BREAKS_AFTER {
             break;
         }
-        if let Some(nanos) = (count as u64 * 1_000_000_000).checked_div(rules.rate.load(Ordering::Relaxed)) {
-            std::thread::sleep(Duration::from_nanos(nanos));
-        }
+        rules.slow(count);
     }
     let _ = client.shutdown(Shutdown::Both);
     let _ = server.shutdown(Shutdown::Both);

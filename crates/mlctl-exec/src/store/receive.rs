@@ -25,14 +25,13 @@ impl Store {
         self.put_bytes_as(bytes, ObjectName::of(artifact))
     }
 
-    /// Stores a file that has come to `path`, on the store's file system, and takes it away. One that is not what was asked
-    /// for is removed.
-    pub fn receive_file(&self, path: &Path, artifact: &Artifact) -> Result<(), StoreError> {
-        let (file, stat) = hash::open(path)?;
-        if hash::contents(&file, &stat, path, None)? != artifact.digest {
-            fs::remove_file(path).map_err(StoreError::io("remove", path))?;
+    /// Stores a file that has come to `path`, on the store's file system, and takes it away. It was hashed while it came: to
+    /// `found`.
+    pub fn receive_file(&self, path: &Path, found: Digest, artifact: &Artifact) -> Result<(), StoreError> {
+        if found != artifact.digest {
             return Err(StoreError::Damaged { digest: artifact.digest });
         }
+        let (file, _) = hash::open(path)?;
         self.install(path, &file, ObjectName::of(artifact))
     }
 
@@ -95,14 +94,13 @@ impl Incoming {
         self.complete(&file, executable, &to)
     }
 
-    /// The same with a file that has come to `from`, on the store's file system: it is taken away.
-    pub fn take(&self, path: &str, from: &Path) -> Result<(), StoreError> {
+    /// The same with a file that has come to `from`, on the store's file system, and was hashed meanwhile: it is taken away.
+    pub fn take(&self, path: &str, from: &Path, found: Digest) -> Result<(), StoreError> {
         let (digest, executable) = self.file(path)?;
-        let (file, stat) = hash::open(from)?;
-        if hash::contents(&file, &stat, from, None)? != digest {
-            fs::remove_file(from).map_err(StoreError::io("remove", from))?;
+        if found != digest {
             return Err(StoreError::Damaged { digest });
         }
+        let (file, _) = hash::open(from)?;
         let to = self.path.join(path);
         fs::rename(from, &to).map_err(StoreError::io("write", &to))?;
         self.complete(&file, executable, &to)
@@ -165,7 +163,8 @@ mod tests {
         incoming.write("b", b"b").unwrap();
         let file = dir.path().join("a");
         fs::write(&file, "a").unwrap();
-        incoming.take("sub/a", &file).unwrap();
+        assert!(matches!(incoming.take("sub/a", &file, Digest::of(b"b")), Err(StoreError::Damaged { .. })));
+        incoming.take("sub/a", &file, Digest::of(b"a")).unwrap();
         assert_eq!(incoming.finish().unwrap(), artifact);
         here.verify(&artifact).unwrap();
     }
@@ -189,10 +188,11 @@ mod tests {
         assert!(here.receive_bytes(b"wrong", &artifact).is_err());
         let path = dir.path().join("file");
         fs::write(&path, "wrong").unwrap();
-        assert!(matches!(here.receive_file(&path, &artifact), Err(StoreError::Damaged { .. })));
-        assert!(!path.exists() && !here.contains(&artifact));
+        let found = Digest::of(b"wrong");
+        assert!(matches!(here.receive_file(&path, found, &artifact), Err(StoreError::Damaged { .. })));
+        assert!(!here.contains(&artifact));
         fs::write(&path, "right").unwrap();
-        here.receive_file(&path, &artifact).unwrap();
+        here.receive_file(&path, artifact.digest, &artifact).unwrap();
         here.verify(&artifact).unwrap();
     }
 }

@@ -209,3 +209,25 @@ fn a_files_digest_is_its_blake3_whatever_its_size() {
         assert_eq!(stamp.size, size as u64);
     }
 }
+
+#[test]
+fn the_parts_of_a_file_may_be_hashed_in_any_order() {
+    const KIB: usize = 1 << 10;
+    let bytes: Vec<u8> = (0..(1_u32 << 20) / 4 + 77).flat_map(u32::to_le_bytes).collect();
+    for part in [KIB, 64 * KIB, 512 * KIB] {
+        for size in [part + 1, 2 * part, 2 * part - 1, 3 * part, 3 * part + 1025, bytes.len()] {
+            let content = &bytes[..size.min(bytes.len())];
+            let hashed = |(index, bytes): (usize, &[u8])| {
+                let mut hash = hash::Part::at((index * part) as u64);
+                // As they come.
+                bytes.chunks(1000).for_each(|piece| hash.update(piece));
+                hash.value()
+            };
+            let parts: Vec<_> = content.chunks(part).enumerate().collect();
+            let mut values: Vec<_> = parts.into_iter().rev().map(hashed).collect();
+            values.reverse();
+            let digest = hash::joined(&values, part as u64, content.len() as u64);
+            assert_eq!(digest, Digest::of(content), "{size} bytes in parts of {part}");
+        }
+    }
+}

@@ -71,7 +71,13 @@ impl ObjectStore for Server {
 
 fn bucket(manner: Manner) -> Bucket {
     let backend = Backend::Other(Arc::new(Server { manner, memory: InMemory::new() }));
-    Bucket { backend, prefix: Path::from("x"), patience: Duration::from_secs(5), conditional: OnceCell::new() }
+    Bucket {
+        backend,
+        prefix: Path::from("x"),
+        patience: Duration::from_secs(5),
+        conditional: OnceCell::new(),
+        ignores_ranges: AtomicBool::new(false),
+    }
 }
 
 #[tokio::test]
