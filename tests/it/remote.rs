@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::support::{Ended, Project, Start, mlctl};
 
 mod faults;
+mod interrupted;
 mod large;
 mod proxy;
 mod runs;
@@ -188,20 +189,30 @@ fn a_machines_own_store_is_not_shared_so() {
     assert!(ended.stderr.contains("it is the own store of a machine"), "{ended:?}");
 }
 
+/// An AWS CLI that does what this script says.
+fn aws_cli(home: &Path, script: &str) {
+    let program = home.join("bin/aws");
+    fs::create_dir_all(program.parent().unwrap()).unwrap();
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(program, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// With the credentials of a profile, by that AWS CLI.
+fn by_profile(mut command: Command, home: &Path) -> Command {
+    let path = format!("{}:{}", home.join("bin").display(), std::env::var("PATH").unwrap());
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    command.env("AWS_PROFILE", "work").env("PATH", path);
+    command
+}
+
 #[test]
 fn a_profile_is_read_by_the_aws_cli() {
     let Some(server) = Server::start() else { return };
     let machine = Machine::new(&spec(&server.bucket(), 3, 3), Some(&server));
     machine.project.ok(&["run"]);
-    let bin = machine.project.home().join("bin");
-    fs::create_dir(&bin).unwrap();
     let aws = |text: &str| {
-        fs::write(bin.join("aws"), format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(bin.join("aws"), PermissionsExt::from_mode(0o755)).unwrap();
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-        let mut command = machine.command(&["sync", "--context", "cloud"]);
-        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
-        command.env("AWS_PROFILE", "work").env("PATH", path).ended()
+        aws_cli(&machine.project.home(), text);
+        by_profile(machine.command(&["sync", "--context", "cloud"]), &machine.project.home()).ended()
     };
     let ended = aws("echo 'The SSO session has expired. Run aws sso login.' >&2; exit 255");
     assert_eq!(ended.code, 3);
