@@ -10,13 +10,14 @@ const MORE: i32 = 100;
 const MOST: i32 = 1000;
 
 /// How many processes of this container the system has ended because memory was short. Its control group counts, whose
-/// place depends on the version.
+/// place depends on the version, and on whether the container sees more than its own.
 pub(crate) fn kills() -> u64 {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = |of: &str| groups.lines().find_map(|line| line.split_once(of)).map_or("", |(_, path)| path);
     let places = [
-        format!("/sys/fs/cgroup/{own}/memory.events"),
+        format!("/sys/fs/cgroup{}/memory.events", own("0::")),
         "/sys/fs/cgroup/memory.events".to_owned(),
+        format!("/sys/fs/cgroup/memory{}/memory.oom_control", own(":memory:")),
         "/sys/fs/cgroup/memory/memory.oom_control".to_owned(),
     ];
     let kills = |text: String| text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use mlctl_core::action::{Artifact, CONTRACT};
+use mlctl_core::action::{Artifact, CONTRACT, StepFailure};
 use mlctl_core::diag::Source;
 use mlctl_core::digest::Digest;
 use mlctl_core::event::{Event, Status};
@@ -135,6 +135,13 @@ impl Bench {
         }
     }
 
+    /// The spec of a run, to submit it again.
+    pub(crate) fn text(&self, run: &Run<'_>) -> String {
+        let bytes = self.remote.record(&run.id, records::SUBMISSION).unwrap().unwrap();
+        let submission: Submission = serde_json::from_slice(&bytes).unwrap();
+        submission.spec.split_once("name = \"p\"\n").unwrap().1.to_owned()
+    }
+
     /// The bytes of a file that was made.
     pub(crate) fn read(&self, artifact: &Artifact) -> String {
         if !self.is_here() {
@@ -155,6 +162,21 @@ impl Run<'_> {
     pub(crate) fn status(&self, instance: &str) -> Status {
         match self.end(instance) {
             Event::InstanceFinished { status, .. } => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn attempts(&self, instance: &str) -> u32 {
+        match self.end(instance) {
+            Event::InstanceFinished { attempts, .. } => attempts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Why an instance failed.
+    pub(crate) fn failure(&self, instance: &str) -> StepFailure {
+        match self.end(instance) {
+            Event::InstanceFinished { failure: Some(failure), .. } => failure,
             other => panic!("{other:?}"),
         }
     }

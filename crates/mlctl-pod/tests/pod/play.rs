@@ -52,17 +52,28 @@ impl Ended {
 impl Run<'_> {
     /// A pod of a unit, not started yet.
     pub(crate) fn pod(&self, unit: &str, worker: u32, attempt: usize) -> Pod {
+        self.pod_in(&[], unit, worker, attempt)
+    }
+
+    /// The same, with what runs the unit started by another program.
+    pub(crate) fn pod_in(&self, by: &[&str], unit: &str, worker: u32, attempt: usize) -> Pod {
         let uid = format!("{unit}-{worker}-{attempt}");
         let at = self.bench.directory.path().join(&self.id).join(&uid);
         fs::create_dir_all(&at).unwrap();
-        let command = |what: &str, more: &[&str]| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_mlctl-exec"));
-            command.arg(what).arg("--at").arg(&at).args(["--run", &self.id, "--submission", &self.submission.to_hex()]);
+        let command = |by: &[&str], what: &str, more: &[&str]| {
+            let mut all = by.iter().copied().chain([env!("CARGO_BIN_EXE_mlctl-exec")]);
+            let mut command = Command::new(all.next().unwrap());
+            command.args(all).arg(what).arg("--at").arg(&at).args([
+                "--run",
+                &self.id,
+                "--submission",
+                &self.submission.to_hex(),
+            ]);
             command.args(more).args(["--patience", "30"]).stdin(Stdio::null());
             command
         };
-        let store = command("store", &["--store", &self.bench.url]);
-        let mut run = command("run", &["--unit", unit, "--worker", &worker.to_string()]);
+        let store = command(&[], "store", &["--store", &self.bench.url]);
+        let mut run = command(by, "run", &["--unit", unit, "--worker", &worker.to_string()]);
         // As an image would, and a cluster.
         run.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("MLCTL_POD", &uid).env("OF_THE_IMAGE", "yes");
         run.env("HOSTNAME", "node")
@@ -130,6 +141,14 @@ impl Pod {
     /// Starts the container that stores, for the first time or again.
     pub(crate) fn start_storing(&mut self) {
         self.storing = Some(self.store.spawn().unwrap());
+    }
+
+    /// Ends the container that runs the unit, with all that is in it.
+    pub(crate) fn kill(&mut self) {
+        self.running.as_mut().unwrap().kill().unwrap();
+        for pid in self.commands() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 
     /// Waits for the end of both, in their order.

@@ -33,5 +33,5 @@ fn all_of_it_with_a_store_on_a_server() {
     server.kill().unwrap();
     server.wait().unwrap();
     let said = String::from_utf8_lossy(&ended.stdout) + String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{said}");
+    assert!(ended.status.success() && said.contains(" passed"), "{said}");
 }
