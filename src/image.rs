@@ -19,19 +19,26 @@ use crate::lock::Lock;
 use crate::platform::docker::{self, Daemon};
 use crate::session::Project;
 
+mod archive;
 mod bake;
 mod classic;
 pub(crate) mod context;
 mod deliver;
 mod dockerfile;
+pub(crate) mod executor;
+mod export;
 mod failure;
 pub(crate) mod gc;
 mod generated;
 mod ignore;
 mod interrupt;
-mod known;
+pub(crate) mod kind;
+pub(crate) mod known;
+mod load;
 mod make;
+mod oci;
 mod pip;
+pub(crate) mod place;
 pub(crate) mod platform;
 mod progress;
 mod proxies;
@@ -39,11 +46,12 @@ mod recipe;
 pub(crate) mod registry;
 mod request;
 mod session;
-mod tag;
+pub(crate) mod tag;
 mod trace;
 mod wire;
 
-pub(crate) use deliver::Delivered;
+pub(crate) use deliver::{Delivered, push_executor};
+pub(crate) use load::load_executor;
 pub(crate) use progress::{End, Event, Watch};
 
 use context::BuildContext;
@@ -141,13 +149,13 @@ impl Builder<'_> {
     ) -> Result<BTreeMap<String, T>, CommandError> {
         let one = async |name: &str| Ok((name.to_owned(), make(name).await?));
         let all = future::try_join_all(names.iter().map(|name| one(name)));
-        let made: Vec<(String, T)> = interrupt::unless(self.daemon, all)??;
+        let made: Vec<(String, T)> = interrupt::unless(self.daemon.runtime(), all)??;
         Ok(made.into_iter().collect())
     }
 
     /// The image that steps without an environment run in.
     pub(crate) fn ensure_plain(&self, image: &NamedImage) -> Result<Image, CommandError> {
-        interrupt::unless(self.daemon, self.fetched(&image.name, image))?
+        interrupt::unless(self.daemon.runtime(), self.fetched(&image.name, image))?
     }
 
     /// What the image of a built environment is known by; needs no daemon. `None`: it is not built.

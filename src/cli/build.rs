@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
+use mlctl_core::context::EngineKind;
 use serde_json::{Value, json};
 
 use super::complete;
+use crate::engine::argo;
 use crate::environment::Target;
 use crate::error::CommandError;
+use crate::image::place::Place;
 use crate::image::{Builder, Delivered, How, Origin, platform};
 use crate::lock::{self, Mode, Wanted};
 use crate::platform::docker::Daemon;
@@ -25,7 +28,7 @@ pub(crate) struct BuildArgs {
     /// Build only these environments [default: those that steps use].
     #[arg(value_name = "ENV", add = complete::environments())]
     environments: Vec<String>,
-    /// Push the images to the context's registry; what is there already is not built.
+    /// Bring the images to where the context's nodes find them: its registry, or a kind cluster. What is there is not built.
     #[arg(long)]
     push: bool,
     /// Build for another platform than the daemon's own: linux/arm64.
@@ -88,10 +91,19 @@ pub(super) fn build(session: &Session, args: BuildArgs) -> Result<ExitCode, Comm
         watch: &|environment, event| view.update(environment, event),
     };
     let images: BTreeMap<String, Delivered> = if args.push {
-        if let Some(registry) = &context.merged.registry {
+        let place = Place::of(&context)?;
+        if let Place::Registry(registry) = place {
             trust::confirm("registry", registry, context.origins.get("registry"))?;
         }
-        builder.publish(&names)?
+        if context.engine() == EngineKind::Argo {
+            let (project, context, lock, store) = (&project, &context, &lock, store.root());
+            let of = argo::images::Of { project, context, lock, target: &target, store };
+            of.bring_executor(&daemon, builder.watch)?;
+        }
+        match place {
+            Place::Kind(cluster) => builder.load(&builder.cluster(cluster)?, &names)?,
+            Place::Registry(_) => builder.publish(&names)?,
+        }
     } else {
         builder.ensure(&names)?.into_iter().map(|(name, image)| (name, image.into())).collect()
     };
@@ -143,6 +155,7 @@ fn report(name: &str, image: &Delivered) -> Value {
         "id": image.id,
         "digest": image.digest,
         "status": how(image.origin),
+        "sent": image.sent,
         "seconds": image.took.as_millis() as f64 / 1000.0,
     })
 }

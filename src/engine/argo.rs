@@ -19,12 +19,12 @@ use crate::config::Context;
 use crate::error::CommandError;
 use crate::lock::Lock;
 use crate::prepare::Asked;
-use crate::session::Project;
+use crate::session::{self, Project};
 
 mod check;
 mod compile;
 mod elsewhere;
-mod images;
+pub(crate) mod images;
 mod names;
 mod pod;
 
@@ -55,7 +55,9 @@ pub(crate) fn manifest(
         return Ok(None);
     }
     let (lock, target) = (Lock::read(&project.root)?, Engine::Argo.target(project, context));
-    let images = images::of((project, context), (&lock, &target), plan, &units)?;
+    let store = session::store_root()?;
+    let of = images::Of { project, context, lock: &lock, target: &target, store: &store };
+    let images = of.known(&images::environments(plan, &units))?;
     let ids = (1_u32..).map(|n| if n == 1 { SHOWN.to_owned() } else { format!("{SHOWN}-{n}") });
     for run in ids {
         let submission = submission((project, context), asked, forecast, (&units, &cutting), &run);
@@ -68,8 +70,8 @@ pub(crate) fn manifest(
             context: &context.merged,
             run: &run,
             submission: Digest::of(&bytes),
-            images: &images,
-            executor: &images::executor(context),
+            images: &images.steps,
+            executor: &images.executor,
             owner: (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
         };
         let workflow = compile(&job).map_err(|diags| CommandError::diags(project.source.clone(), diags))?;

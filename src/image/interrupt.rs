@@ -1,16 +1,16 @@
-//! Ctrl-C while the daemon works for us.
+//! Ctrl-C while a daemon or a registry works for us.
 
 use std::sync::Arc;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::error::{CommandError, Kind};
-use crate::platform::docker::Daemon;
 
-/// Waits for `work`, unless a signal comes first: then it is dropped, and with it the connections by which the daemon
-/// knows that somebody waits for what it does.
-pub(super) fn unless<T>(daemon: &Daemon, work: impl Future<Output = T>) -> Result<T, CommandError> {
+/// Waits for `work`, unless a signal comes first: then it is dropped, and with it the connections by which they
+/// know that somebody waits for what they do.
+pub(super) fn unless<T>(runtime: &Runtime, work: impl Future<Output = T>) -> Result<T, CommandError> {
     let cannot = |error: std::io::Error| CommandError::missing("cannot listen for signals").because(&error);
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(cannot)?;
     let handle = signals.handle();
@@ -21,7 +21,7 @@ pub(super) fn unless<T>(daemon: &Daemon, work: impl Future<Output = T>) -> Resul
             notify.notify_one();
         }
     });
-    let ended = daemon.block_on(async {
+    let ended = runtime.block_on(async {
         tokio::select! {
             ended = work => Some(ended),
             () = interrupted.notified() => None,

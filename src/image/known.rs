@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use mlctl_core::digest::Digest;
 
+use super::registry;
+
 /// Below the store's root: a file for each tag that holds the image's id.
 const DIRECTORY: &str = "images";
 
@@ -47,17 +49,38 @@ pub(super) fn remember(store: &Path, tag: &str, id: &str) {
     if self::id(store, tag).as_deref() == Some(id) {
         return;
     }
-    let path = store.join(DIRECTORY).join(tag);
-    let temporary = path.with_extension(std::process::id().to_string());
-    let made = fs::create_dir_all(store.join(DIRECTORY));
-    if made.and_then(|()| fs::write(&temporary, id)).and_then(|()| fs::rename(&temporary, &path)).is_err() {
-        let _ = fs::remove_file(temporary);
-    }
+    write(&store.join(DIRECTORY).join(tag), id);
 }
 
 /// Forgets a tag that the daemon does not have any more.
 pub(super) fn forget(store: &Path, tag: &str) {
     let _ = fs::remove_file(store.join(DIRECTORY).join(tag));
+}
+
+/// The digest by which a registry has an image of this name, as it was pushed or found there last; needs no network.
+pub(crate) fn pushed(store: &Path, remote: &str) -> Option<String> {
+    let digest = fs::read_to_string(pushed_note(store, remote)).ok()?;
+    registry::is_digest(&digest).then_some(digest)
+}
+
+/// Remembers what a registry has an image as. What cannot be remembered is looked up again.
+pub(super) fn remember_pushed(store: &Path, remote: &str, digest: &str) {
+    if pushed(store, remote).as_deref() != Some(digest) {
+        write(&pushed_note(store, remote), digest);
+    }
+}
+
+fn pushed_note(store: &Path, remote: &str) -> PathBuf {
+    store.join(DIRECTORY).join("pushed").join(Digest::of(remote.as_bytes()).to_hex())
+}
+
+/// Writes a small file whole, or not at all.
+pub(super) fn write(path: &Path, text: &str) {
+    let temporary = path.with_extension(std::process::id().to_string());
+    let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+    if made.and_then(|()| fs::write(&temporary, text)).and_then(|()| fs::rename(&temporary, path)).is_err() {
+        let _ = fs::remove_file(temporary);
+    }
 }
 
 /// Where the digests of a context's files are remembered: not in the project, which may be that context.

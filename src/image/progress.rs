@@ -13,8 +13,19 @@ pub(crate) enum Event<'a> {
     Pulling(&'a str),
     /// The image is sent to a registry: a layer, and how far it is.
     Pushing(&'a str),
+    /// The registry has the image; so many bytes were sent.
+    Pushed(u64),
     /// So many bytes of the build context have been sent.
     Sending(u64),
+    /// So many bytes of the image have been sent to a cluster's node.
+    Loading(u64),
+    /// The cluster's nodes have the image.
+    Loaded {
+        /// Bytes that were sent.
+        sent: u64,
+        /// Bytes of layers that were there.
+        left_out: u64,
+    },
     /// A stage's step begins.
     Step {
         /// What it is known by.

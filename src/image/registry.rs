@@ -17,10 +17,12 @@ mod credentials;
 mod failure;
 mod progress;
 mod reference;
+mod upload;
 
 use failure::{explain, is_passing};
 use progress::Layers;
-use reference::Reference;
+pub(super) use reference::{Reference, is_digest};
+pub(crate) use upload::push_executor;
 
 /// Tries in a row before a connection that breaks is given up. The daemon has tried each layer several times then.
 const TRIES: u32 = 3;

@@ -4,6 +4,7 @@ use mlctl_core::digest::Digest;
 
 use super::generated::Manner;
 use super::recipe::{Recipe, RecipeKind, requirements};
+use crate::lock::LockedImage;
 
 /// The content tag of a recipe: 32 hexadecimal digits. `context` is the digest of the build context of a user's
 /// Dockerfile. Everything that decides what comes out is in it, and nothing else: no secret's value, no proxy.
@@ -38,8 +39,19 @@ pub(super) fn content_tag(recipe: &Recipe, context: Option<Digest>, platform: &s
 
 /// `mlctl/PROJECT-ENVIRONMENT`: a name that Docker takes, whatever the project is called.
 pub(super) fn repository(project: &str, environment: &str) -> String {
+    clean(&format!("{project}-{environment}"))
+}
+
+/// `mlctl/image-NAME:DIGEST`: what an image that mlctl did not make is called where mlctl brings it. It can be told from the
+/// lock alone.
+pub(crate) fn of_image(name: &str, locked: &LockedImage) -> String {
+    let digest = locked.digest.rsplit(':').next().unwrap_or_default();
+    format!("{}:{}", clean(&format!("image-{name}")), &digest[..digest.len().min(32)])
+}
+
+fn clean(text: &str) -> String {
     let mut name = "mlctl/".to_owned();
-    for character in project.chars().chain(['-']).chain(environment.chars()) {
+    for character in text.chars() {
         match character {
             'a'..='z' | '0'..='9' => name.push(character),
             'A'..='Z' => name.push(character.to_ascii_lowercase()),
@@ -66,5 +78,8 @@ mod tests {
         ] {
             assert_eq!(repository(project, environment), expected);
         }
+        let locked = LockedImage { digest: format!("sha256:{}", "ab".repeat(32)), local: true };
+        let name = of_image("localhost:5000/acme/Train:1.4", &locked);
+        assert_eq!(name, format!("mlctl/image-localhost-5000-acme-train-1-4:{}", "ab".repeat(16)));
     }
 }

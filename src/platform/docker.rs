@@ -99,6 +99,11 @@ impl Daemon {
         &self.client
     }
 
+    /// The daemon's own threads.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// Waits for `future`, whose tasks run on the daemon's own threads. Not to be called from a task.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::with_causes;
@@ -56,16 +56,29 @@ pub(crate) fn download(url: &str, into: &Path, progress: &Progress<'_>) -> Resul
 /// Trusts what the machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` have a say); where it has no certificates at all,
 /// as in an empty image, the web's usual authorities.
 fn client() -> reqwest::Result<Client> {
-    let builder = || {
-        Client::builder()
-            .user_agent(concat!("mlctl/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-    };
+    with_roots(&[], || builder().read_timeout(READ_TIMEOUT))
+}
+
+/// A client for requests that bring their own limits of time. It trusts the authorities in the file `ca` too, or anybody.
+/// The error is the reason.
+pub(crate) fn bare_client(ca: Option<&Path>, anybody: bool) -> Result<Client, String> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let text = ca.map(std::fs::read).transpose().map_err(|error| format!("cannot read the context's `ca`: {error}"))?;
+    let bundle = text.map(|text| Certificate::from_pem_bundle(&text)).transpose().map_err(|error| chain(&error))?;
+    let bundle = bundle.unwrap_or_default();
+    with_roots(&bundle, || builder().tls_danger_accept_invalid_certs(anybody).tls_certs_merge(bundle.clone()))
+        .map_err(|error| chain(&error))
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder().user_agent(concat!("mlctl/", env!("CARGO_PKG_VERSION"))).connect_timeout(CONNECT_TIMEOUT)
+}
+
+fn with_roots(own: &[Certificate], builder: impl Fn() -> ClientBuilder) -> reqwest::Result<Client> {
     builder().build().or_else(|_| {
         let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-        let roots: reqwest::Result<Vec<_>> = roots.map(|root| reqwest::Certificate::from_der(root)).collect();
-        builder().tls_certs_only(roots?).build()
+        let roots: reqwest::Result<Vec<_>> = roots.map(|root| Certificate::from_der(root)).collect();
+        builder().tls_certs_only(roots?.into_iter().chain(own.iter().cloned())).build()
     })
 }
 

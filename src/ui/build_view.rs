@@ -65,7 +65,7 @@ impl<'a> BuildView<'a> {
     pub(crate) fn update(&self, environment: &str, event: Event<'_>) {
         let mut state = lock(&self.state);
         if !state.0.contains_key(environment) {
-            if event == Event::Ready(Origin::Found) {
+            if matches!(event, Event::Ready(Origin::Found) | Event::Loaded { sent: 0, .. } | Event::Pushed(0)) {
                 return;
             }
             state.0.insert(environment.to_owned(), Environment::new());
@@ -156,6 +156,20 @@ impl Environment {
                 self.doing = format!("sending the context, {}", size(bytes));
                 Vec::new()
             }
+            Event::Loading(bytes) => self.loading(&head, bytes),
+            Event::Loaded { sent: 0, .. } | Event::Pushed(0) => {
+                self.over = true;
+                Vec::new()
+            }
+            Event::Pushed(sent) => {
+                self.over = true;
+                vec![Line::Note(format!("{head}  {GOOD}pushed: {}{GOOD:#}", size(sent)))]
+            }
+            Event::Loaded { sent, left_out } => {
+                self.over = true;
+                let there = if left_out > 0 { format!(", {} were there", size(left_out)) } else { String::new() };
+                vec![Line::Note(format!("{head}  {GOOD}loaded into the cluster: {} sent{there}{GOOD:#}", size(sent)))]
+            }
             Event::Step { id, name } => {
                 let step = Step { name: plain(name), began: Instant::now(), last: String::new() };
                 let text = format!("{head}  {BUSY}{}{BUSY:#}", step.name);
@@ -187,6 +201,14 @@ impl Environment {
             }
             Event::Warning(_) => Vec::new(),
         }
+    }
+
+    fn loading(&mut self, head: &str, bytes: u64) -> Vec<Line> {
+        const DOING: &str = "loading into the cluster";
+        let first = !self.doing.starts_with(DOING);
+        self.over = false;
+        self.doing = format!("{DOING}, {}", size(bytes));
+        if first { vec![Line::Plain(format!("{head}  {DOING}"))] } else { Vec::new() }
     }
 
     fn transfer(&mut self, head: &str, verb: &str, what: &str) -> Vec<Line> {

@@ -22,14 +22,16 @@ fn manifest(project: &Project) -> Ended {
     project.run(&["plan", "--context", "cluster", "--output", "manifest"])
 }
 
-/// Without what differs between machines and versions: the submission's digest, the version, the user.
+/// Without what differs between machines and versions: the digests of the submission and the executor, the user.
 fn steady(manifest: &str) -> String {
     let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let submission = Regex::new("mlctl.dev/submission: \"?([0-9a-f]{64})").unwrap();
     let submission = submission.captures(manifest).expect("the submission's digest")[1].to_owned();
+    let executor = Regex::new("mlctl/exec@sha256:([0-9a-f]{64})").unwrap();
+    let executor = executor.captures(manifest).expect("the executor's image")[1].to_owned();
     manifest
         .replace(&submission, "SUBMISSION")
-        .replace(&format!("exec:{}", env!("CARGO_PKG_VERSION")), "exec:VERSION")
+        .replace(&executor, "EXECUTOR")
         .replace(&format!("runAsUser: {user}\n"), "runAsUser: USER\n")
         .replace(&format!("runAsGroup: {group}\n"), "runAsGroup: GROUP\n")
 }
@@ -62,7 +64,7 @@ fn manifests_are_what_they_were() {
 fn on_cluster(steps: &str, context: &str) -> Project {
     Project::new(&format!(
         "project.name = \"demo\"\n{steps}\n[contexts.cluster]\nengine = \"argo\"\n\
-         store = {{ url = \"s3://bucket\" }}\n{context}\n"
+         registry = \"r.example.com\"\nstore = {{ url = \"s3://bucket\" }}\n{context}\n"
     ))
 }
 
@@ -140,7 +142,7 @@ fn what_cannot_be_on_a_cluster_is_refused() {
     assert!(error.contains("input-not-on-cluster"), "{error}");
     let on = |directory: &str| {
         format!(
-            "project.name = \"p\"\n{step}\n[contexts.cluster]\nengine = \"argo\"\n\
+            "project.name = \"p\"\n{step}\n[contexts.cluster]\nengine = \"argo\"\nkube-context = \"kind-a\"\n\
              store = {{ url = \"file://{directory}\" }}\npod-security = \"baseline\""
         )
     };
@@ -150,6 +152,12 @@ fn what_cannot_be_on_a_cluster_is_refused() {
     directory.write("mlctl.toml", &on(&directory.store().display().to_string()));
     let error = refused(&directory);
     assert!(error.contains("cannot keep `pod-security = \"baseline\"`"), "{error}");
+    let nowhere = "engine = \"argo\"\nstore = { url = \"s3://b\" }\nkube-context = \"gke\"";
+    let project = |context: &str| Project::new(&format!("project.name = \"p\"\n{step}\n[contexts.cluster]\n{context}"));
+    let error = refused(&project(nowhere));
+    assert!(error.contains("does not say where its nodes get images"), "{error}");
+    let error = refused(&project(&format!("{nowhere}\nimages = \"kind\"")));
+    assert!(error.contains("its kube-context is `gke`"), "{error}");
 }
 
 #[test]
@@ -170,7 +178,7 @@ fn an_image_that_is_made_is_known_by_its_content() {
     let steps = "environments.own = { build = { dir = \"docker\" } }\nenvironments.jq = { system-packages = [\"jq\"] }\n\
                  steps.a = { command = [\"a\"], environment = \"own\" }\n\
                  steps.b = { command = [\"b\"], environment = \"jq\" }";
-    let project = on_cluster(steps, "registry = \"r.example.com\"");
+    let project = on_cluster(steps, "");
     project.write("docker/Dockerfile", "FROM busybox:1.35\n");
     let ask = ["plan", "--context", "cluster", "--output", "manifest", "a"];
     let image = |manifest: &str| {

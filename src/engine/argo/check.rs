@@ -11,6 +11,7 @@ use serde_json::json;
 use super::pod;
 use crate::config::Context;
 use crate::error::{CommandError, Kind};
+use crate::image::place::Place;
 use crate::session::{self, Project};
 
 /// Refuses what cannot be.
@@ -37,6 +38,7 @@ fn check_context(context: &Context) -> Result<(), CommandError> {
             .cause("pods pass what they make through one")
             .hint(format!("add `store = {{ url = \"s3://...\", secret = \"...\" }}` to [contexts.{name}]")));
     };
+    Place::of(context)?;
     if let Some(directory) = pod::directory(store) {
         let own = session::store_root()?;
         if !super::shares_store(context, &own.canonicalize().unwrap_or(own.clone())) {

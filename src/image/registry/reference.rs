@@ -7,20 +7,20 @@ pub(super) const HUB: &str = "docker.io";
 
 /// A name in its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reference<'a> {
+pub(in crate::image) struct Reference<'a> {
     /// All of it.
-    pub(super) text: &'a str,
+    pub(in crate::image) text: &'a str,
     /// Without tag and digest.
-    pub(super) name: &'a str,
+    pub(in crate::image) name: &'a str,
     /// The tag, if it names one.
-    pub(super) tag: Option<&'a str>,
+    pub(in crate::image) tag: Option<&'a str>,
     /// The digest, if it names one.
-    pub(super) digest: Option<&'a str>,
+    pub(in crate::image) digest: Option<&'a str>,
 }
 
 impl<'a> Reference<'a> {
     /// Takes a name apart.
-    pub(super) fn parse(text: &'a str) -> Result<Self, CommandError> {
+    pub(in crate::image) fn parse(text: &'a str) -> Result<Self, CommandError> {
         let bad =
             |reason: &str| CommandError::usage(format!("`{text}` is no name of an image")).cause(reason.to_owned());
         let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
@@ -46,12 +46,12 @@ impl<'a> Reference<'a> {
     }
 
     /// The registry's host, as Docker's settings know it.
-    pub(super) fn host(&self) -> &'a str {
+    pub(in crate::image) fn host(&self) -> &'a str {
         self.parts().0
     }
 
     /// The host, and the path there.
-    pub(super) fn repository(&self) -> (&'a str, String) {
+    pub(in crate::image) fn repository(&self) -> (&'a str, String) {
         let (host, path) = self.parts();
         let short = host == HUB && !path.contains('/');
         (host, if short { format!("library/{path}") } else { path.to_owned() })
@@ -68,7 +68,7 @@ impl<'a> Reference<'a> {
 }
 
 /// Whether this is a digest that registries use.
-pub(super) fn is_digest(text: &str) -> bool {
+pub(in crate::image) fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 

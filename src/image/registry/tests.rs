@@ -11,6 +11,7 @@ use bollard::query_parameters::{RemoveImageOptions, TagImageOptionsBuilder};
 use tempfile::TempDir;
 
 use super::*;
+use crate::image::executor::Executor;
 
 /// An image that the test bed's daemon has.
 const IMAGE: &str = "busybox:1.35";
@@ -172,13 +173,8 @@ fn a_registry_that_wants_to_know_who_asks_is_told() {
 #[test]
 fn a_registry_of_an_unknown_authority_can_be_made_known() {
     let Some(daemon) = daemon() else { return };
-    // Of the loopback interface Docker trusts everybody. No packet is sent here: it is only asked which way it would go.
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    let here = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
-    let Some(here) = here.ok().map(|here| here.ip().to_string()).filter(|here| !here.starts_with("127.")) else {
-        eprintln!("SKIPPED: this machine has no address but those of the loopback interface");
-        return;
-    };
+    // Of the loopback interface Docker trusts everybody.
+    let Some(here) = own_address() else { return };
     let plain = Registry::start(&["--at", &here]);
     let image = Tagged::new(&daemon, &plain.address);
     let error = told(&push(&stranger(), &image).unwrap_err());
@@ -228,6 +224,90 @@ fn a_connection_that_drops_is_tried_again() {
     assert!(reference::is_digest(&digest.unwrap()));
     assert_eq!(manifests.load(Ordering::SeqCst), 2, "once dropped, once passed on");
     assert!(told.iter().any(|text| text.contains("trying again (2 of 3)")), "{told:?}");
+}
+
+/// An image that mlctl wrote, of a program of a few bytes.
+fn executor(dir: &Path) -> Executor {
+    let program = dir.join("program");
+    std::fs::write(&program, vec![b'x'; 3 << 20]).unwrap();
+    Executor::of_program(dir, &program, "linux-x86_64").unwrap()
+}
+
+/// Pushes it without a daemon: how many bytes were sent.
+fn push_own(user: &User, image: &Executor, host: &str, ca: Option<&Path>) -> Result<u64, CommandError> {
+    let name = format!("{host}/{}", image.name());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(user.push_executor(image, &name, ca, &|_| {}))
+}
+
+#[test]
+fn an_image_of_mlctls_own_needs_no_daemon() {
+    let registry = Registry::start(&["--auth", &format!("me:{PASSWORD}")]);
+    let (host, dir) = (&registry.address, tempfile::tempdir().unwrap());
+    let image = executor(dir.path());
+    let error = told(&push_own(&stranger(), &image, host, None).unwrap_err());
+    assert!(error.contains(&format!("docker login {host}")), "{error}");
+    let error = told(&push_own(&user(dir.path(), host, "hunter2"), &image, host, None).unwrap_err());
+    assert!(error.contains("refuses your credentials") && !error.contains("hunter2"), "{error}");
+    let me = user(dir.path(), host, PASSWORD);
+    let sent = push_own(&me, &image, host, None).unwrap();
+    assert!(sent > image.layer.size && sent < image.layer.size + 2048, "{sent}");
+    assert_eq!(push_own(&me, &image, host, None).unwrap(), 0, "what is there is not sent again");
+
+    // It is an image as others are.
+    let Some(daemon) = daemon() else { return };
+    let name = format!("{host}/{}", image.name());
+    daemon.block_on(me.pull(&daemon, &name, None, &|_| {})).unwrap();
+    let found = daemon.block_on(daemon.client().inspect_image(&name)).unwrap();
+    assert_eq!(found.config.unwrap().entrypoint.unwrap(), ["/mlctl-exec"]);
+    assert_eq!(found.root_fs.unwrap().layers.unwrap(), std::slice::from_ref(&image.layer.digest));
+    daemon.block_on(daemon.client().remove_image(&name, None::<RemoveImageOptions>, None)).unwrap();
+}
+
+#[test]
+fn an_authority_is_trusted_that_the_context_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = executor(dir.path());
+    // As Docker does, whoever signed it is trusted on the loopback interface.
+    let registry = Registry::start(&["--tls"]);
+    assert!(push_own(&stranger(), &image, &registry.address, None).unwrap() > 0);
+    let Some(here) = own_address() else { return };
+    let registry = Registry::start(&["--tls", "--at", &here]);
+    let error = told(&push_own(&stranger(), &image, &registry.address, None).unwrap_err());
+    assert!(error.contains("`ca` in the context"), "{error}");
+    let ca = registry.dir.path().join("ca.pem");
+    assert!(push_own(&stranger(), &image, &registry.address, Some(&ca)).unwrap() > 0);
+}
+
+#[test]
+fn what_breaks_an_upload_is_told_or_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = executor(dir.path());
+    let registry = Registry::start(&[]);
+    let manifests = Arc::new(AtomicUsize::new(0));
+    let address = proxy(registry.address.clone(), Arc::clone(&manifests));
+    assert!(push_own(&stranger(), &image, &address, None).is_ok());
+    assert_eq!(manifests.load(Ordering::SeqCst), 2, "once dropped, once passed on");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = told(&push_own(&stranger(), &image, &free.to_string(), None).unwrap_err());
+    assert!(error.contains("does not answer"), "{error}");
+    let error = told(&push_own(&stranger(), &image, "registry.invalid", None).unwrap_err());
+    assert!(error.contains("there is no host"), "{error}");
+    let registry = Registry::start(&["--read-only"]);
+    let error = told(&push_own(&stranger(), &image, &registry.address, None).unwrap_err());
+    assert!(error.contains("cannot push") && error.contains("405"), "{error}");
+}
+
+/// An address of this machine that is not of the loopback interface. No packet is sent: it is only asked which way it
+/// would go.
+fn own_address() -> Option<String> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let here = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    let here = here.ok().map(|here| here.ip().to_string()).filter(|here| !here.starts_with("127."));
+    if here.is_none() {
+        eprintln!("SKIPPED: this machine has no address but those of the loopback interface");
+    }
+    here
 }
 
 /// Passes everything on to `target`, but drops the connection that is about to say the first manifest.
