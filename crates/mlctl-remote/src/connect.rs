@@ -21,7 +21,7 @@ const METADATA: ([u8; 4], u16) = ([169, 254, 169, 254], 80);
 /// How a remote store is used.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The most bytes of objects that are held in memory.
+    /// The most bytes of objects that are held in memory: 8 MiB or more.
     pub memory: u64,
     /// Requests at a time.
     pub parallel: usize,

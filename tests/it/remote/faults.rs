@@ -166,15 +166,17 @@ fn a_bucket_that_is_full_is_said() {
     let Some(mut server) = Server::start() else { return };
     let machine = Machine::new(&spec(&server.bucket(), 3, LARGE), Some(&server));
     machine.project.ok(&["run"]);
-    let _mounted = match Mounted::small(&server.data()) {
+    let mounted = match Mounted::small(&server.data()) {
         Ok(mounted) => mounted,
         Err(why) => return skip(&format!("cannot mount a small file system: {why}")),
     };
     server.restart();
     let ended = machine.run(&["sync", "--context", "cloud"]);
-    server.stop();
     assert_eq!(ended.code, 3, "{ended:?}");
-    assert!(ended.stderr.contains("cannot push"), "{ended:?}");
+    assert!(ended.stderr.contains("No space left on device") && ended.stderr.contains("make space"), "{ended:?}");
+    mounted.grow();
+    machine.sync(&[]);
+    server.stop();
 }
 
 /// A small file system over a directory, for as long as this lives.
@@ -185,6 +187,11 @@ impl Mounted {
         let mut mount = std::process::Command::new("mount");
         let ended = mount.args(["-t", "tmpfs", "-o", "size=20m", "tmpfs"]).arg(at).ended();
         if ended.code == 0 { Ok(Self(at.to_owned())) } else { Err(ended.stderr) }
+    }
+
+    fn grow(&self) {
+        let ended = std::process::Command::new("mount").args(["-o", "remount,size=300m"]).arg(&self.0).ended();
+        assert_eq!(ended.code, 0, "{ended:?}");
     }
 }
 
