@@ -100,10 +100,7 @@ impl Remote {
 
     /// Whether all that these artifacts consist of is there.
     pub fn exists(&self, artifacts: &[Artifact]) -> Result<bool, RemoteError> {
-        self.block_on(|inner| async move {
-            let gaps = inner.gaps(artifacts.iter().copied().collect(), BTreeSet::new()).await?;
-            Ok(gaps.artifacts.is_empty())
-        })
+        self.block_on(|inner| async move { inner.exist(artifacts).await })
     }
 
     /// Sends what the plan says. What was sent before an error need not be sent again.
@@ -114,8 +111,8 @@ impl Remote {
 
 /// What is not there.
 #[derive(Debug, Default)]
-pub(crate) struct Gaps {
-    pub(crate) artifacts: HashSet<Artifact>,
+struct Gaps {
+    artifacts: HashSet<Artifact>,
     sources: BTreeSet<Digest>,
 }
 
@@ -152,8 +149,12 @@ impl Inner {
         Ok(push)
     }
 
+    pub(crate) async fn exist(self: &Arc<Self>, artifacts: &[Artifact]) -> Result<bool, RemoteError> {
+        Ok(self.gaps(artifacts.iter().copied().collect(), BTreeSet::new()).await?.artifacts.is_empty())
+    }
+
     /// Which of these the remote store lacks, in whole or in part.
-    pub(crate) async fn gaps(
+    async fn gaps(
         self: &Arc<Self>,
         artifacts: HashSet<Artifact>,
         sources: BTreeSet<Digest>,

@@ -1,9 +1,9 @@
 //! One result at a time: what a pod asks, which has no results of its own that could be synced.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use mlctl_core::action::Artifact;
 use mlctl_core::digest::Digest;
-use mlctl_exec::manifest::Manifest;
 use mlctl_exec::store::Entry;
 
 use crate::error::RemoteError;
@@ -37,16 +37,10 @@ impl Remote {
             Ok(entry)
         })
     }
-
-    /// What a stored directory holds.
-    pub fn manifest(&self, digest: &Digest) -> Result<Manifest, RemoteError> {
-        self.block_on(|inner| async move { Ok(inner.tree(digest).await?.manifest) })
-    }
 }
 
 impl Inner {
-    async fn is_whole(self: &std::sync::Arc<Self>, entry: &Entry) -> Result<bool, RemoteError> {
-        let named: Vec<Artifact> = entry.result.artifacts.values().copied().collect();
-        Ok(self.gaps(named.into_iter().collect(), Default::default()).await?.artifacts.is_empty())
+    async fn is_whole(self: &Arc<Self>, entry: &Entry) -> Result<bool, RemoteError> {
+        self.exist(&entry.result.artifacts.values().copied().collect::<Vec<_>>()).await
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mlctl_core::action::Artifact;
 use mlctl_core::digest::Digest;
 use mlctl_core::records;
+use mlctl_exec::manifest::Manifest;
 use mlctl_exec::store::{Entry, Store};
 use mlctl_remote::{ErrorKind, Location, Options as RemoteOptions, Remote, RemoteError, Watch};
 
@@ -72,11 +73,11 @@ impl Keeper {
                 Answer::Done
             }
             Request::Entries(directory) => {
-                let manifest = self.patiently(|remote| remote.manifest(&directory.digest))?;
+                let manifest = self.manifest(&directory)?;
                 Answer::Names(manifest.names().into_iter().map(str::to_owned).collect())
             }
             Request::Entry(directory, path) => {
-                let manifest = self.patiently(|remote| remote.manifest(&directory.digest))?;
+                let manifest = self.manifest(&directory)?;
                 let missing = || Trouble::once(format!("there is no `{path}` in it"));
                 Answer::Artifact(manifest.sub(&path).ok_or_else(missing)?)
             }
@@ -121,6 +122,12 @@ impl Keeper {
         let names = self.patiently(|remote| remote.records_below(&self.run, directories))?;
         let all = self.patiently(|remote| remote.record_each(&self.run, &names))?;
         Ok(names.into_iter().zip(all).filter_map(|(name, bytes)| Some((name, text(&bytes?)))).collect())
+    }
+
+    fn manifest(&self, directory: &Artifact) -> Result<Manifest, Trouble> {
+        let manifest = self.patiently(|remote| remote.tree(&directory.digest))?;
+        manifest
+            .ok_or_else(|| Trouble::once(format!("directory {} is not in {}", directory.digest.short(), self.location)))
     }
 
     fn keep(&self, key: Option<Digest>, entry: Entry, replace: bool) -> Result<Answer, Trouble> {
