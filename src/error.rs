@@ -94,6 +94,20 @@ impl CommandError {
         error
     }
 
+    /// All of these as one; none is no error.
+    pub(crate) fn all(errors: impl IntoIterator<Item = Self>) -> Result<(), Self> {
+        errors.into_iter().reduce(Self::and).map_or(Ok(()), Err)
+    }
+
+    /// With another, of which as much is told.
+    fn and(mut self, other: Self) -> Self {
+        self.diags.extend(other.diags);
+        self.causes.extend(Some(other.message).filter(|message| !message.is_empty()));
+        self.causes.extend(other.causes);
+        self.hints.extend(other.hints);
+        self
+    }
+
     /// With why, as one more cause.
     #[must_use]
     pub(crate) fn cause(mut self, cause: impl fmt::Display) -> Self {

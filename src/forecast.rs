@@ -16,7 +16,7 @@ use crate::config::Context;
 use crate::engine::{Engine, argo};
 use crate::environment::{self, Known as Locked, Target};
 use crate::error::CommandError;
-use crate::image::Builder;
+use crate::image::{Builder, check};
 use crate::lock::{self, Lock, Mode, Wanted};
 use crate::prepare::{self, Asked, Files, Trees};
 use crate::record::UsedEnvironment;
@@ -115,6 +115,7 @@ pub(crate) fn outset(
     let target = engine.target(project, context);
     let of = lock::Project::of(project, store, &target);
     let wanted = Wanted::by(prepare::steps(&plan));
+    check::files(project, wanted.environments.iter().copied())?;
     if locked {
         lock::ensure(of, &wanted, Mode::Frozen, &|_| {})?;
     }

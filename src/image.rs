@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bollard::Docker;
 use bollard::errors::Error as DockerError;
 use futures_util::future;
 use mlctl_core::workflow::{Environment, EnvironmentKind};
@@ -21,6 +22,7 @@ use crate::session::Project;
 
 mod archive;
 mod bake;
+pub(crate) mod check;
 mod classic;
 pub(crate) mod context;
 mod deliver;
@@ -48,11 +50,13 @@ mod request;
 mod session;
 pub(crate) mod tag;
 mod trace;
+mod unchanged;
 mod wire;
 
 pub(crate) use deliver::{Delivered, push_executor};
 pub(crate) use load::load_executor;
 pub(crate) use progress::{End, Event, Watch};
+pub(crate) use unchanged::unchanged;
 
 use context::BuildContext;
 use recipe::{Recipe, RecipeKind};
@@ -71,6 +75,8 @@ pub(crate) struct Image {
     pub(crate) id: String,
     /// `sha256:...`: what a registry has it as.
     pub(crate) digest: Option<String>,
+    /// What its programs are for, where that is known: `linux/arm64`.
+    pub(crate) platform: Option<String>,
     /// How it came to be there.
     pub(crate) origin: Origin,
     /// How long that took.
@@ -172,7 +178,8 @@ impl Builder<'_> {
         let files = match &recipe.kind {
             RecipeKind::File(file) => {
                 let stamps = known::stamps(store, &file.dir, &file.path);
-                Some(Arc::new(BuildContext::scan(&file.dir, &file.path, &stamps)?))
+                let files = BuildContext::scan(&file.dir, &file.path, &stamps);
+                Some(Arc::new(files.map_err(|error| failure::of(name, error))?))
             }
             RecipeKind::Described { .. } => None,
         };
@@ -213,14 +220,10 @@ impl Builder<'_> {
 
     /// The environment's image, without the project.
     async fn plain(&self, name: &str) -> Result<Image, CommandError> {
-        let environment = self.project.workflow.environments.get(name);
-        if environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Image(_)))
-            && let RealisationKind::Image(image) =
-                realisation(name, (self.project, self.context, self.lock), self.platform())?.kind
-        {
-            return self.fetched(name, &image).await;
+        match need(name, (self.project, self.context, self.lock), self.store, self.platform())? {
+            Need::Named(image) => self.fetched(name, &image).await,
+            Need::Built(wanted) => self.built(name, &wanted).await,
         }
-        self.built(name, &self.want(name)?).await
     }
 
     /// What the environment's image is known by.
@@ -251,7 +254,9 @@ impl Builder<'_> {
         let id = self.make(wanted).await?;
         known::remember(self.store, &wanted.tag, &id);
         tell(Event::Ready(Origin::Built));
-        Ok(Image { reference: wanted.reference.clone(), id, digest: None, origin: Origin::Built, took: Duration::ZERO })
+        let platform = Some(platform::docker(self.platform()));
+        let (reference, origin, took) = (wanted.reference.clone(), Origin::Built, Duration::ZERO);
+        Ok(Image { reference, id, digest: None, platform, origin, took })
     }
 
     /// The image with this content tag, if the daemon has it and it will do.
@@ -269,21 +274,7 @@ impl Builder<'_> {
 
     /// The image of this name, if the daemon has one.
     async fn inspect(&self, reference: &str, origin: Origin) -> Result<Option<Image>, CommandError> {
-        match self.daemon.client().inspect_image(reference).await {
-            Ok(found) => {
-                let digests = found.repo_digests.unwrap_or_default();
-                let digest = digests.first().and_then(|name| name.split_once('@')).map(|(_, digest)| digest.to_owned());
-                Ok(Some(Image {
-                    reference: reference.to_owned(),
-                    id: found.id.unwrap_or_default(),
-                    digest,
-                    origin,
-                    took: Duration::ZERO,
-                }))
-            }
-            Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-            Err(error) => Err(docker::failure(&format!("cannot look for the image `{reference}`"), error)),
-        }
+        inspect(self.daemon.client(), reference, origin).await
     }
 
     /// An image that is not built here: the locked one, pulled if it is not there.
@@ -308,6 +299,46 @@ impl Builder<'_> {
         tell(Event::Ready(Origin::Fetched));
         Ok(image)
     }
+}
+
+/// The image of this name, if the daemon has one.
+async fn inspect(docker: &Docker, reference: &str, origin: Origin) -> Result<Option<Image>, CommandError> {
+    match docker.inspect_image(reference).await {
+        Ok(found) => {
+            let digests = found.repo_digests.unwrap_or_default();
+            let digest = digests.first().and_then(|name| name.split_once('@')).map(|(_, digest)| digest.to_owned());
+            Ok(Some(Image {
+                reference: reference.to_owned(),
+                id: found.id.unwrap_or_default(),
+                digest,
+                platform: found.os.zip(found.architecture).map(|(os, processor)| format!("{os}/{processor}")),
+                origin,
+                took: Duration::ZERO,
+            }))
+        }
+        Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+        Err(error) => Err(docker::failure(&format!("cannot look for the image `{reference}`"), error)),
+    }
+}
+
+/// What an environment needs.
+enum Need {
+    /// An image that is not built here.
+    Named(NamedImage),
+    /// One that is.
+    Built(Box<Wanted>),
+}
+
+fn need(name: &str, of: (&Project, &Context, &Lock), store: &Path, platform: &str) -> Result<Need, CommandError> {
+    let environment = of.0.workflow.environments.get(name);
+    if environment.is_some_and(|environment| matches!(environment.kind, EnvironmentKind::Image(_)))
+        && let RealisationKind::Image(image) = realisation(name, of, platform)?.kind
+    {
+        return Ok(Need::Named(image));
+    }
+    Builder::wanted(name, of.0, of.1, of.2, store, platform)?
+        .map(|wanted| Need::Built(Box::new(wanted)))
+        .ok_or_else(|| CommandError::usage(format!("there is no environment `{name}` that is built")))
 }
 
 /// What the environment is, in containers.

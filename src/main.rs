@@ -18,6 +18,7 @@ mod reuse;
 mod run;
 mod scaffold;
 mod session;
+mod spare;
 mod trust;
 mod ui;
 

@@ -1,6 +1,8 @@
 //! `mlctl gc`
 
 use std::collections::HashSet;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -9,11 +11,11 @@ use mlctl_exec::gc::{GcReport, Keep};
 use mlctl_exec::store::Store;
 use serde_json::json;
 
-use crate::engine::docker::leftovers;
+use crate::engine::docker::{accounts, leftovers};
 use crate::environment::{self, Collected};
 use crate::error::CommandError;
 use crate::image;
-use crate::platform::docker::Daemon;
+use crate::platform::{self, docker::Daemon};
 use crate::record::{Run, Runs};
 use crate::session::{Session, open_store};
 use crate::ui::{count, size};
@@ -26,7 +28,7 @@ pub(crate) struct GcArgs {
     /// Keep the latest N runs of this project, and their results.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     keep: u32,
-    /// Keep what any project used in the last N days.
+    /// Keep what any project used in the last N days; environments and images for one day at least.
     #[arg(long, value_name = "N", default_value_t = 30)]
     days: u32,
     /// Only say what would be removed.
@@ -56,6 +58,8 @@ pub(super) fn gc(session: &Session, args: &GcArgs) -> Result<ExitCode, CommandEr
     let environments = environment::collect(store.root(), unused_for, args.dry_run)
         .map_err(|error| CommandError::missing("cannot remove unused environments").because(&error))?;
     if !args.dry_run {
+        remove_spare(store.root(), unused_for)
+            .map_err(|error| CommandError::missing("cannot clean the store").because(&error))?;
         remove_runs(&old, runs.as_ref())?;
     }
     tell(session, args, old.len(), &report, environments, &docker)?;
@@ -72,6 +76,13 @@ fn divide(runs: &Runs, keep: usize) -> (Vec<Run>, Vec<Run>) {
         ids.extend(run.meta.reused.clone());
     }
     all.into_iter().partition(|run| ids.contains(run.id()))
+}
+
+/// What the store keeps to save time, and nobody counts.
+fn remove_spare(store: &Path, unused_for: Duration) -> io::Result<()> {
+    accounts::collect(store, unused_for)?;
+    image::gc::forget(store, unused_for)?;
+    platform::docker::forget(store, unused_for)
 }
 
 fn remove_runs(old: &[Run], runs: Option<&Runs>) -> Result<(), CommandError> {

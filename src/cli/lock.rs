@@ -45,7 +45,14 @@ pub(super) fn lock(session: &Session, args: LockArgs) -> Result<ExitCode, Comman
     // What only looks asks nobody.
     let engine = if args.check { Engine::at_hand(&context)? } else { Engine::connect(&context)? };
     let target = engine.target(&project, &context);
+    let layers = session.contexts(&project)?;
+    let base_images: Vec<_> = layers
+        .names()
+        .filter_map(|name| layers.merge(name))
+        .map(|context| context.merged.base_images.over(&project.workflow.base_images))
+        .collect();
     let of = lock::Project {
+        base_images: &base_images,
         daemon: engine.daemon().map(AsRef::as_ref),
         authorities: authorities.as_deref(),
         ..lock::Project::of(&project, &store, &target)

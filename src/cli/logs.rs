@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use indexmap::IndexMap;
-use mlctl_core::event::{Event, Outcome, Status};
+use mlctl_core::event::{Event, Outcome, Reason, Status};
 
 use super::{complete, select};
 use crate::error::{CommandError, outcome_code};
@@ -126,7 +126,7 @@ struct Follow<'a> {
     tail: Option<u64>,
     /// Being read, by instance.
     open: IndexMap<String, (u32, Option<LogFile>)>,
-    done: BTreeMap<String, Status>,
+    done: BTreeMap<String, (Status, Option<Reason>)>,
 }
 
 impl<'a> Follow<'a> {
@@ -157,9 +157,9 @@ impl<'a> Follow<'a> {
                 self.open.insert(instance.clone(), (*attempt, None));
             }
             Event::InstanceRetrying { instance, .. } if self.wants(instance) => self.close(instance, printer)?,
-            Event::InstanceFinished { instance, status, .. } if self.wants(instance) => {
+            Event::InstanceFinished { instance, status, reason, .. } if self.wants(instance) => {
                 self.close(instance, printer)?;
-                self.done.insert(instance.clone(), *status);
+                self.done.insert(instance.clone(), (*status, reason.clone()));
             }
             _ => {}
         }
@@ -203,11 +203,15 @@ impl<'a> Follow<'a> {
         if ended.is_none() && self.done.len() < self.wanted.len() {
             return None;
         }
-        let any = |status| self.done.values().any(|done| *done == status);
-        Some(match ended {
-            _ if any(Status::Failed) => outcome_code(Outcome::Failed),
-            Some(outcome) if any(Status::Cancelled) => outcome_code(outcome),
-            None if any(Status::Cancelled) => outcome_code(Outcome::Cancelled),
+        let any = |status| self.done.values().find(|(done, _)| *done == status);
+        Some(match (any(Status::Failed), any(Status::Cancelled)) {
+            (Some(_), _) => outcome_code(Outcome::Failed),
+            // The run goes on for a moment, or because something else cancelled this.
+            (_, Some((_, reason))) => outcome_code(ended.unwrap_or(match reason {
+                Some(Reason::Interrupted) => Outcome::Interrupted,
+                Some(Reason::DeadlinePassed) => Outcome::TimedOut,
+                _ => Outcome::Cancelled,
+            })),
             _ => 0,
         })
     }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use mlctl_core::context::SecretFrom;
 use mlctl_core::diag::{Diag, Source, Span};
 use mlctl_core::workflow::Step;
+use mlctl_exec::redact;
 
 use super::Context;
 use crate::error::{CommandError, Kind};
@@ -41,10 +42,25 @@ impl Secrets {
         Ok(secrets)
     }
 
+    /// Those that are too short to be taken out of texts.
+    pub(crate) fn visible(&self) -> impl Iterator<Item = &str> {
+        visible(&self.0)
+    }
+
     /// The values that one step receives.
     pub(crate) fn of(&self, step: &Step) -> BTreeMap<String, String> {
         step.secrets.iter().filter_map(|name| Some((name.clone(), self.0.get(name)?.clone()))).collect()
     }
+}
+
+/// The names of values that are too short to be taken out of texts.
+pub(crate) fn visible(values: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    values.iter().filter(|(_, value)| !redact::hides(value)).map(|(name, _)| name.as_str())
+}
+
+/// What people are told of such a one.
+pub(crate) fn is_visible(name: &str) -> String {
+    format!("the secret `{name}` is too short to be taken out of logs")
 }
 
 /// The secrets that the build of an image may read.
@@ -59,6 +75,21 @@ pub(crate) fn of_build(
         Err(why) => Err(missing(source, (&format!("the environment `{environment}`"), span), name, why)),
     };
     names.iter().map(one).collect()
+}
+
+/// Whether the context gives those secrets, all that it lacks at once. What a command gives is not asked for.
+pub(crate) fn check_of_build(
+    context: &Context,
+    source: &Source,
+    (environment, span): (&str, Span),
+    names: &[String],
+) -> Result<(), CommandError> {
+    let is_command = |name: &String| matches!(context.merged.secrets.get(name), Some(SecretFrom::Command(_)));
+    let missing = names.iter().filter(|name| !is_command(name)).filter_map(|name| {
+        let why = value(context, name).err()?;
+        Some(missing(source, (&format!("the environment `{environment}`"), span), name, why))
+    });
+    CommandError::all(missing)
 }
 
 /// The settings that `steps` name: every one must have a value.

@@ -20,7 +20,7 @@ use crate::error::CommandError;
 use crate::image::platform;
 use crate::platform::docker::Daemon;
 
-mod accounts;
+pub(crate) mod accounts;
 mod attached;
 mod body;
 mod container;
@@ -37,6 +37,8 @@ pub(crate) struct Containers<'a> {
     daemon: Arc<Daemon>,
     /// The store's root.
     store: PathBuf,
+    /// In it, the run's own directory.
+    directory: PathBuf,
     /// mlctl, for the containers.
     program: PathBuf,
     image_of: &'a ImageOf<'a>,
@@ -56,8 +58,9 @@ impl<'a> Containers<'a> {
         let program = directory.join("mlctl");
         give_program(&program)
             .map_err(|error| CommandError::missing("cannot give mlctl to containers").because(&error))?;
-        let (store, images, removals) = (store.to_owned(), Mutex::default(), Mutex::default());
-        Ok(Self { daemon, store, program, image_of, images, removals })
+        let (store, directory) = (store.to_owned(), directory.to_owned());
+        let (images, removals) = (Mutex::default(), Mutex::default());
+        Ok(Self { daemon, store, directory, program, image_of, images, removals })
     }
 
     /// What a step of `environment` finds in its image.
@@ -105,7 +108,8 @@ impl<'a> Containers<'a> {
         if let Some(image) = images.get(&name) {
             return Ok(image.clone());
         }
-        let found = self.daemon.block_on(Image::look(&self.daemon, &name, &self.store, self.user()))?;
+        let found =
+            self.daemon.block_on(Image::look(&self.daemon, &name, (&self.store, &self.directory), self.user()))?;
         Ok(images.entry(name).or_insert(Arc::new(found)).clone())
     }
 

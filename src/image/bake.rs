@@ -28,6 +28,7 @@ impl Builder<'_> {
         let staged = tempfile::tempdir_in(self.store.join("tmp")).map_err(cannot)?;
         let dir = staged.path().join("context");
         self.put_project(&dir.join("project"))?;
+        fs::create_dir(dir.join("store")).map_err(cannot)?;
         self.put_program(&dir.join("bin"))?;
         let variables = self.variables(image).await?;
         let baked = Baked { environment: name.to_owned(), id: image.id.clone(), variables };
@@ -39,7 +40,8 @@ impl Builder<'_> {
             self.base_of(image).await?
         );
         let path = staged.path().join("Dockerfile");
-        let files = BuildContext::scan(&dir, &path, &staged.path().join("stamps"))?;
+        // Whoever runs it (`docker run --user`) makes files in the store and the project.
+        let files = BuildContext::scan(&dir, &path, &staged.path().join("stamps"))?.opened();
         let build = ImageBuild {
             dockerfile: String::new(),
             dir: String::new(),

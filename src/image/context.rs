@@ -43,6 +43,8 @@ pub(crate) struct BuildContext {
     digest: Digest,
     /// Where the Dockerfile is in it, if it is.
     dockerfile: Option<String>,
+    /// Whether anyone may write into its directories.
+    open: bool,
     /// Why it could not be sent.
     fault: Mutex<Option<CommandError>>,
 }
@@ -84,9 +86,15 @@ impl BuildContext {
         // Without, the next time takes longer.
         let _ = stamps.save(has);
         let digest = digest(&entries);
-        let mut context = Self { root, ignore, entries, digest, dockerfile: None, fault: Mutex::default() };
+        let mut context =
+            Self { root, ignore, entries, digest, dockerfile: None, open: false, fault: Mutex::default() };
         context.dockerfile = context.place_of(dockerfile);
         Ok(context)
+    }
+
+    /// The same with directories into which anyone may write, which the digest does not tell.
+    pub(crate) fn opened(self) -> Self {
+        Self { open: true, ..self }
     }
 
     /// Where a file is in the context, if it is.
@@ -238,8 +246,9 @@ fn explain(error: StoreError, ignore: &str) -> CommandError {
 }
 
 fn changed(path: &Path, ignore: &str) -> CommandError {
-    CommandError::failed(format!("{} changed while it was read", path.display()))
-        .hint(format!("run again; name it in `{ignore}` if the image does not need it"))
+    CommandError::failed(format!("{} changed while it was read", crate::ui::relative(path))).hint(format!(
+        "something writes to it: run again when that is done, or name it in `{ignore}` if the image does not need it"
+    ))
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(crate) struct Delivered {
 
 impl From<Image> for Delivered {
     fn from(image: Image) -> Self {
-        let Image { reference, id, digest, origin, took } = image;
+        let Image { reference, id, digest, origin, took, .. } = image;
         Self { reference, id: Some(id), digest, origin, took, sent: None }
     }
 }

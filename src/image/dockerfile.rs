@@ -58,9 +58,51 @@ fn instruction(text: String, span: Span, stage: &mut Option<usize>) -> Instructi
 
 /// The character that a line goes on with: a directive may choose another.
 fn escape(text: &str) -> char {
-    let directives = text.lines().map_while(|line| line.trim().strip_prefix('#'));
-    let chosen = directives.filter_map(|line| line.split_once('=')).find(|(name, _)| name.trim() == "escape");
-    chosen.and_then(|(_, value)| value.trim().chars().next()).unwrap_or('\\')
+    directive(text, "escape").and_then(|value| value.chars().next()).unwrap_or('\\')
+}
+
+/// What a line `# name=value` at the top says.
+fn directive<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let lines = text.lines().map_while(|line| line.trim().strip_prefix('#'));
+    let mut found = lines.filter_map(|line| line.split_once('=')).filter(|(known, _)| known.trim() == name);
+    found.next().map(|(_, value)| value.trim())
+}
+
+/// The build arguments that a Dockerfile takes.
+pub(super) struct Args {
+    declared: Vec<String>,
+    /// It is in a language of which nothing is known here.
+    foreign: bool,
+}
+
+/// What `ARG` declares, in any stage.
+pub(super) fn args(text: &str) -> Args {
+    let all = instructions(text);
+    let words = all.iter().filter(|one| one.keyword == "ARG").flat_map(|one| one.text.split_whitespace().skip(1));
+    let declared = words.map(|word| word.split('=').next().unwrap_or(word).to_owned()).collect();
+    Args { declared, foreign: directive(text, "syntax").is_some_and(|frontend| !frontend.contains("dockerfile")) }
+}
+
+impl Args {
+    /// Whether this one is taken. Some are without being declared.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        const PREDEFINED: [&str; 10] = [
+            "BUILDPLATFORM",
+            "BUILDOS",
+            "BUILDARCH",
+            "BUILDVARIANT",
+            "TARGETPLATFORM",
+            "TARGETOS",
+            "TARGETARCH",
+            "TARGETVARIANT",
+            "TARGETSTAGE",
+            "SOURCE_DATE_EPOCH",
+        ];
+        const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+        let of_builder = PREDEFINED.contains(&name) || name.starts_with("BUILDKIT_");
+        let is_declared = self.declared.iter().any(|declared| declared == name);
+        self.foreign || is_declared || of_builder || PROXIES.contains(&&*name.to_ascii_lowercase())
+    }
 }
 
 /// The step that BuildKit calls `name`: `[stage 2/4] RUN false`, `[2/4] RUN false`, or of the classic builder.
@@ -175,6 +217,17 @@ mod tests {
         let texts: Vec<&str> = all.iter().map(|one| one.text.as_str()).collect();
         assert_eq!(texts, ["FROM a", "RUN x  y\\", "RUN z "]);
         assert!(instructions("").is_empty());
+    }
+
+    #[test]
+    fn arguments_are_taken_where_they_are_declared() {
+        let taken = args("ARG BASE=busybox\nFROM $BASE\nARG ONE TWO=2 \\\n  THREE\nRUN echo ARG FOUR\n");
+        for name in ["BASE", "ONE", "TWO", "THREE", "HTTPS_PROXY", "no_proxy", "BUILDKIT_INLINE_CACHE", "TARGETARCH"] {
+            assert!(taken.takes(name), "{name}");
+        }
+        assert!(!["FOUR", "one", "$BASE", ""].iter().any(|name| taken.takes(name)));
+        assert!(args("# syntax=acme/other:1\nlet x\n").takes("X"));
+        assert!(!args("# syntax=docker/dockerfile:1\nFROM x\n").takes("X"));
     }
 
     #[test]

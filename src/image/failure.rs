@@ -10,6 +10,7 @@ use super::trace::FailedStep;
 use super::wire::Failure;
 use super::{Builder, dockerfile, registry};
 use crate::error::{CommandError, Kind};
+use crate::session::Project;
 
 mod generated;
 
@@ -211,13 +212,21 @@ fn with_log(error: CommandError, step: &FailedStep) -> CommandError {
     if log.trim().is_empty() { error } else { error.cause(format!("it printed:\n{}", log.trim_end())) }
 }
 
+/// An error about the files of an environment.
+pub(super) fn of(environment: &str, error: CommandError) -> CommandError {
+    if error.message.is_empty() {
+        return error;
+    }
+    CommandError { message: format!("environment `{environment}`: {}", error.message), ..error }
+}
+
 /// The socket of the user's ssh agent.
-pub(super) fn agent(builder: &Builder<'_>, recipe: &Recipe) -> Result<PathBuf, CommandError> {
+pub(super) fn agent(project: &Project, recipe: &Recipe) -> Result<PathBuf, CommandError> {
     let socket = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from);
     socket.ok_or_else(|| {
         let message = format!("the environment `{}` needs your ssh agent, and there is none", recipe.environment);
         let diag = Diag::error("no-ssh-agent", recipe.span, message).label("$SSH_AUTH_SOCK is not set");
         let diag = diag.help("start one and add your key: `eval $(ssh-agent) && ssh-add`");
-        CommandError::new(Kind::Missing, "").about(&builder.project.source, vec![diag])
+        CommandError::new(Kind::Missing, "").about(&project.source, vec![diag])
     })
 }

@@ -65,6 +65,11 @@ fn unused(image: ImageSummary, known: &HashMap<String, (String, Duration)>, unus
     Some(Unused { names, tags: tags? })
 }
 
+/// Removes what is remembered of contexts that nobody looked at for so long.
+pub(crate) fn forget(store: &Path, unused_for: Duration) -> std::io::Result<()> {
+    known::forget_contexts(store, unused_for)
+}
+
 /// Whether it is gone. What somebody has come to use meanwhile, the daemon keeps.
 async fn remove(docker: &Docker, store: &Path, image: &Unused) -> bool {
     for name in &image.names {

@@ -4,30 +4,28 @@ use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use mlctl_core::digest::Digest;
 
 use super::registry;
+use crate::spare;
 
 /// Below the store's root: a file for each tag that holds the image's id.
 const DIRECTORY: &str = "images";
 
+/// In that: of each context the digests of its files.
+const CONTEXTS: &str = "contexts";
+
 /// How often it is tried to become the one who builds.
 const RETRY: Duration = Duration::from_millis(100);
-
-/// Between two times that a use is noted down.
-const NOTED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The id of the image with this content tag, as it was when a build or a look-up last saw it. That is a use: gc leaves
 /// alone what was used of late.
 pub(crate) fn id(store: &Path, tag: &str) -> Option<String> {
     let path = store.join(DIRECTORY).join(tag);
-    let (id, age) = read(&path)?;
-    if age > NOTED {
-        // Where it cannot be noted down, the image may have to be built again.
-        let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
-    }
+    let (id, _) = read(&path)?;
+    spare::used(&path);
     Some(id)
 }
 
@@ -40,8 +38,8 @@ pub(super) fn all(store: &Path) -> HashMap<String, (String, Duration)> {
 
 fn read(path: &Path) -> Option<(String, Duration)> {
     let id = fs::read_to_string(path).ok()?;
-    let used = fs::metadata(path).ok()?.modified().ok()?;
-    id.starts_with("sha256:").then(|| (id, used.elapsed().unwrap_or_default()))
+    let age = spare::age(&fs::metadata(path).ok()?);
+    id.starts_with("sha256:").then_some((id, age))
 }
 
 /// Remembers the id of a tag. What cannot be remembered is looked up again.
@@ -86,7 +84,14 @@ pub(super) fn write(path: &Path, text: &str) {
 /// Where the digests of a context's files are remembered: not in the project, which may be that context.
 pub(super) fn stamps(store: &Path, dir: &Path, dockerfile: &Path) -> PathBuf {
     let both = [dir, dockerfile].map(|path| path.as_os_str().as_encoded_bytes()).join(&0);
-    store.join(DIRECTORY).join("contexts").join(Digest::of(&both).to_hex())
+    let stamps = store.join(DIRECTORY).join(CONTEXTS).join(Digest::of(&both).to_hex());
+    spare::used(&stamps);
+    stamps
+}
+
+/// Forgets the digests of contexts that nobody looked at for so long.
+pub(super) fn forget_contexts(store: &Path, unused_for: Duration) -> io::Result<()> {
+    spare::collect(&store.join(DIRECTORY).join(CONTEXTS), unused_for)
 }
 
 /// Held while an image is built; the system releases it when the holder dies. `waiting` is told of another holder.
@@ -112,7 +117,11 @@ pub(super) async fn exclusive(store: &Path, tag: &str, waiting: impl FnOnce()) -
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     #[test]
     fn an_id_is_remembered_replaced_and_forgotten() {
@@ -122,10 +131,10 @@ mod tests {
         remember(store.path(), "a", "sha256:2");
         assert_eq!(id(store.path(), "a").as_deref(), Some("sha256:2"));
         let file = || File::options().append(true).open(store.path().join("images/a")).unwrap();
-        file().set_modified(SystemTime::now() - NOTED * 2).unwrap();
-        assert!(all(store.path())["a"].1 > NOTED);
+        file().set_modified(SystemTime::now() - DAY * 2).unwrap();
+        assert!(all(store.path())["a"].1 > DAY);
         assert_eq!(id(store.path(), "a").as_deref(), Some("sha256:2"));
-        assert!(all(store.path())["a"].1 < NOTED, "a look-up is a use");
+        assert!(all(store.path())["a"].1 < DAY, "a look-up is a use");
         forget(store.path(), "a");
         assert_eq!(id(store.path(), "a"), None);
     }

@@ -16,7 +16,9 @@ use super::progress::Event;
 use super::recipe::{self, Recipe, RecipeKind};
 use super::request::{self, Order};
 use super::session::{Offer, Session};
-use super::{Builder, ENVIRONMENT_LABEL, Origin, PROJECT_LABEL, Wanted, classic, failure, pip, proxies, wire};
+use super::{
+    Builder, ENVIRONMENT_LABEL, Origin, PROJECT_LABEL, Wanted, classic, dockerfile, failure, pip, proxies, wire,
+};
 use crate::config::secret;
 use crate::environment::NamedImage;
 use crate::error::CommandError;
@@ -51,15 +53,19 @@ impl Builder<'_> {
         }
         let at = (recipe.environment.as_str(), recipe.span);
         let own = secret::of_build(self.context, &self.project.source, at, recipe.secrets())?;
+        for name in secret::visible(&own) {
+            (self.watch)(&recipe.environment, Event::Warning(&secret::is_visible(name)));
+        }
         let Prepared { text, dockerfile, files, extra, mut secrets, _staged } = self.prepared(wanted, buildkit)?;
         secrets.extend(own.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())));
         let session = if buildkit {
-            let ssh = if recipe.ssh() { Some(failure::agent(self, recipe)?) } else { None };
+            let ssh = if recipe.ssh() { Some(failure::agent(self.project, recipe)?) } else { None };
             let opened = Session::open(self.daemon, unique(), Offer { secrets, ssh }).await;
             Some(opened.map_err(|error| failure::wire(self, recipe, error))?)
         } else {
             None
         };
+        self.warn_of_idle_args(recipe, &text);
         let (build, platform) = (unique(), self.docker_platform());
         let mut args = proxies::args(self.daemon);
         args.extend(recipe.args());
@@ -84,7 +90,10 @@ impl Builder<'_> {
         let (body, sent) = counted(Arc::clone(&files).tar(extra));
         let built = request::build(self.daemon, &order, (body, &sent), own, &mut tell).await;
         // Which file it was that could not be sent is known here only.
-        built.map_err(|error| files.fault().unwrap_or_else(|| failure::unbuilt(self, recipe, &text, error)))
+        built.map_err(|error| match files.fault() {
+            Some(fault) => failure::of(&recipe.environment, fault),
+            None => failure::unbuilt(self, recipe, &text, error),
+        })
     }
 
     /// Lays out what is to be sent.
@@ -116,6 +125,20 @@ impl Builder<'_> {
             secrets: secrets.into_iter().filter_map(|(id, value)| Some((id.to_owned(), value?))).collect(),
             _staged: Some(staged),
         })
+    }
+
+    /// As docker does: an argument that nothing takes is mostly a name written wrongly.
+    fn warn_of_idle_args(&self, recipe: &Recipe, text: &str) {
+        let (args, taken) = (recipe.args(), dockerfile::args(text));
+        let idle: Vec<String> = args.keys().filter(|name| !taken.takes(name)).map(|name| format!("`{name}`")).collect();
+        if !idle.is_empty() {
+            let text = format!(
+                "environment `{}`: no `ARG` of its Dockerfile takes the build argument {}",
+                recipe.environment,
+                idle.join(", ")
+            );
+            (self.watch)(&recipe.environment, Event::Warning(&text));
+        }
     }
 
     /// A base image of this machine alone is the one that was locked.

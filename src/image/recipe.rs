@@ -61,7 +61,8 @@ impl Recipe {
     ) -> Result<Self, CommandError> {
         let refuse = |what: String, error: std::io::Error| {
             let diag = Diag::error("no-build-context", span, format!("environment `{environment}`: {what}"))
-                .label(error.to_string());
+                .label(error.to_string())
+                .help("`dockerfile` and `dir` are paths below the project's directory, where `mlctl.toml` is");
             CommandError::new(Kind::Missing, "").about(&project.source, vec![diag])
         };
         let (dir, path) = (project.root.join(&build.dir), project.root.join(&build.dockerfile));

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use mlctl_core::diag::{Source, Span};
-use mlctl_core::workflow::Workflow;
+use mlctl_core::diag::Source;
+use mlctl_core::workflow::{BaseImages, Workflow};
 use mlctl_exec::store::Store;
 
+use super::images::For;
 use super::requirements::{self, Inputs};
 use super::wanted::{UrlInput, Wanted};
 use super::{FILE_NAME, Lock, file, images, resolve, urls};
@@ -39,6 +40,8 @@ pub(crate) struct Project<'a> {
     pub(crate) store: &'a Store,
     /// Where the steps are to run.
     pub(crate) target: &'a Target,
+    /// What containers of the project's contexts begin with: what another context has locked stays.
+    pub(crate) base_images: &'a [BaseImages],
     /// Who knows images, where steps run in containers.
     pub(crate) daemon: Option<&'a Daemon>,
     /// The file of the context's certificate authorities.
@@ -54,6 +57,7 @@ impl<'a> Project<'a> {
             workflow: &project.workflow,
             store,
             target,
+            base_images: &[],
             daemon: None,
             authorities: None,
         }
@@ -105,21 +109,25 @@ pub(crate) fn ensure(
 enum Change<'a> {
     Resolve(&'a str, &'a Inputs),
     Download(&'a str, UrlInput<'a>),
-    /// Which image a name stands for, and where the spec names it.
-    FindImage(String, Option<Span>),
+    /// Which image a name stands for, and what it is for.
+    FindImage(String, For<'a>),
     ForgetEnvironment(String),
     ForgetImage(String),
     ForgetUrl(String),
 }
 
 /// What has to change of images. Only where steps run in containers: what images others have locked stays.
-fn images<'a>(project: Project<'_>, lock: &Lock, wanted: &Wanted<'_>, mode: Mode) -> Vec<Change<'a>> {
-    let Some(all) = images::wanted(project, lock, wanted) else { return Vec::new() };
+fn images<'a>(project: Project<'a>, lock: &Lock, wanted: &Wanted<'a>, mode: Mode) -> Vec<Change<'a>> {
+    let Some(base_images) = &project.target.base_images else { return Vec::new() };
+    let all = images::wanted(project, base_images, lock, wanted);
     let platform = &project.target.platform;
-    let gone = lock.images.keys().filter(|name| wanted.whole && !all.contains_key(*name));
+    let of_others = |name: &String| {
+        project.base_images.iter().any(|images| images::wanted(project, images, lock, wanted).contains_key(name))
+    };
+    let gone = lock.images.keys().filter(|name| wanted.whole && !all.contains_key(*name) && !of_others(name));
     let gone: Vec<Change<'a>> = gone.cloned().map(Change::ForgetImage).collect();
     let stale = |name: &String| mode == Mode::Update || lock.image(name, platform).is_none();
-    let found = all.into_iter().filter(|(name, _)| stale(name)).map(|(name, span)| Change::FindImage(name, span));
+    let found = all.into_iter().filter(|(name, _)| stale(name)).map(|(name, reason)| Change::FindImage(name, reason));
     found.chain(gone).collect()
 }
 
@@ -165,9 +173,10 @@ impl Change<'_> {
                 let maker = Maker::new(name, project.root, project.store.root(), progress);
                 let site =
                     resolve::Site { target: project.target, daemon: project.daemon, authorities: project.authorities };
-                let image_of = |name: &str| match lock.image(name, &project.target.platform) {
+                let reason = For::Base(name, project.workflow.environments[*name].span);
+                let image_of = |image: &str| match lock.image(image, &project.target.platform) {
                     Some(locked) if mode != Mode::Update => Ok(locked.clone()),
-                    _ => images::find(project, (name, None), mode == Mode::Update, progress),
+                    _ => images::find(project, (image, reason), mode == Mode::Update, progress),
                 };
                 let locked = resolve::resolve(&maker, project.spec, (&described, inputs), &site, &image_of)?;
                 lock.environments
@@ -180,8 +189,8 @@ impl Change<'_> {
                 let found = found.map_err(|reason| urls::failed(project.spec, url, input.span, &reason))?;
                 lock.urls.insert((*url).to_owned(), found);
             }
-            Self::FindImage(name, span) => {
-                let locked = images::find(project, (name, *span), mode == Mode::Update, progress)?;
+            Self::FindImage(name, reason) => {
+                let locked = images::find(project, (name, *reason), mode == Mode::Update, progress)?;
                 lock.images.entry(name.clone()).or_default().insert(project.target.platform.clone(), locked);
             }
             Self::ForgetEnvironment(name) => drop(lock.environments.remove(name)),

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bollard::Docker;
 use mlctl_core::scheduler::Capacity;
 use tokio::runtime::Runtime;
 
 use crate::error::CommandError;
+use crate::spare;
 
 mod address;
 mod contexts;
@@ -16,6 +18,7 @@ mod failure;
 mod find;
 mod open;
 mod probe;
+mod remembered;
 mod ssh;
 mod tls;
 
@@ -24,11 +27,13 @@ pub(crate) use dial::send;
 pub(crate) use failure::{failure, reason};
 use find::Variable;
 pub(crate) use find::config_dir;
+pub(crate) use remembered::Remembered;
+use remembered::Socket;
 
 /// The engine of 2019 (19.03) and what came after it: build with BuildKit, and give containers GPUs.
 const OLDEST_API: (u32, u32) = (1, 40);
-/// The store's directory of the daemons that see it, a file each.
-const SHARING: &str = "daemons";
+/// The store's directory of what it knows of daemons: a file for each that sees it, and for each socket what is there.
+const NOTES: &str = "daemons";
 /// Threads for what goes on at once: waiting for containers, reading their logs, streaming contexts.
 const WORKERS: usize = 2;
 
@@ -41,6 +46,8 @@ pub(crate) struct Daemon {
     runtime: Runtime,
     client: Docker,
     address: Address,
+    /// The socket where it was asked.
+    socket: Option<Socket>,
     about: About,
 }
 
@@ -90,7 +97,8 @@ impl Daemon {
                 |error| CommandError::missing("cannot start the threads that talk to Docker").because(&error),
             )?;
         let found = runtime.block_on(open::first(wanted))?;
-        Ok(Arc::new(Self { runtime, client: found.client, address: found.address, about: found.about }))
+        let open::Found { client, address, socket, about } = found;
+        Ok(Arc::new(Self { runtime, client, address, socket, about }))
     }
 
     /// The client. It waits two minutes for the head of an answer: what takes longer (sending a context, waiting for a
@@ -141,17 +149,23 @@ impl Daemon {
     pub(crate) fn shares_files(&self, store: &Path, image: &str) -> Result<bool, CommandError> {
         let clean = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         let id = self.about.id.as_ref().map(|id| id.chars().map(clean).collect::<String>());
-        let note = id.map(|id| store.join(SHARING).join(id));
-        if note.as_ref().is_some_and(|note| note.exists()) {
+        let note = id.map(|id| store.join(NOTES).join(id));
+        if let Some(note) = note.as_ref().filter(|note| note.exists()) {
+            spare::used(note);
             return Ok(true);
         }
         let shares = self.block_on(probe::shares_files(&self.client, store, image))?;
         if let Some(note) = note.filter(|_| shares) {
             // Without the note it is tried again.
-            let _ = std::fs::create_dir_all(store.join(SHARING)).and_then(|()| std::fs::write(note, ""));
+            let _ = std::fs::create_dir_all(store.join(NOTES)).and_then(|()| std::fs::write(note, ""));
         }
         Ok(shares)
     }
+}
+
+/// Forgets what the store at `store` knows of daemons that were not used for so long.
+pub(crate) fn forget(store: &Path, unused_for: Duration) -> std::io::Result<()> {
+    spare::collect(&store.join(NOTES), unused_for)
 }
 
 /// A variable of the environment; empty is as good as absent.

@@ -12,12 +12,12 @@ use mlctl_core::workflow::EnvironmentKind;
 use mlctl_exec::store::Store;
 
 use crate::config::Context;
-use crate::config::secret::Secrets;
+use crate::config::secret::{self, Secrets};
 use crate::engine::Engine;
 use crate::environment::{self, Known, NamedImage, Progress, Realisation, RealisationKind, Target};
 use crate::error::CommandError;
 use crate::forecast;
-use crate::image::{Builder, How, Image};
+use crate::image::{Builder, How, Image, check};
 use crate::lock::{self, Lock, Mode, Wanted};
 use crate::platform::docker::Daemon;
 use crate::prepare::{self, Files};
@@ -83,7 +83,10 @@ impl Making<'_> {
     /// Makes ready what is needed now: nothing is installed or built for results that are there.
     pub(super) fn ready(&self) -> Result<Ready, CommandError> {
         let Self { session, project, context, target, plan, files, store, .. } = *self;
+        let wanted = Wanted::by(prepare::steps(plan));
+        self.check(&wanted)?;
         let secrets = Secrets::fetch(context, &project.source, prepare::steps(plan))?;
+        secrets.visible().for_each(|name| session.ui.warning(&secret::is_visible(name)));
         let progress = Preparing::new(&session.ui);
         let tell: &Progress<'_> = &|update| progress.update(update);
         let unusable = |error: &dyn std::error::Error| CommandError::missing("cannot use the store").because(error);
@@ -93,7 +96,6 @@ impl Making<'_> {
         for tree in trees.values() {
             store.put_sources(tree).map_err(|error| unusable(&error))?;
         }
-        let wanted = Wanted::by(prepare::steps(plan));
         let lock = self.locked(&wanted, tell)?;
         // At once: what follows may take minutes, and what is written meanwhile is not what this run saw.
         let requirements = self.requirements(&wanted)?;
@@ -136,6 +138,14 @@ impl Making<'_> {
         let host = environment::host(&target.platform);
         let lock = text_of(&lock, &project.root);
         Ok(Ready { facts, realisations, images, secrets, host, lock, requirements })
+    }
+
+    /// What environments that are to be built lack is told before any work.
+    fn check(&self, wanted: &Wanted<'_>) -> Result<(), CommandError> {
+        let names = wanted.environments.iter().copied();
+        check::files(self.project, names.clone())?;
+        let Some(daemon) = self.engine.daemon() else { return Ok(()) };
+        check::offers(daemon, (self.project, self.context), self.store.root(), &self.target.platform, names)
     }
 
     /// The images of these environments, and of steps without one, but for those in `built`. They can have the store mounted.

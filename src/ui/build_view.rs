@@ -42,6 +42,8 @@ struct Environment {
     cached: usize,
     /// The beginnings of lines that are not whole yet, by step.
     cut: HashMap<String, Vec<u8>>,
+    /// Somebody else was building it.
+    waited: bool,
     over: bool,
 }
 
@@ -138,6 +140,7 @@ impl Environment {
             done: 0,
             cached: 0,
             cut: HashMap::new(),
+            waited: false,
             over: false,
         }
     }
@@ -147,7 +150,8 @@ impl Environment {
         let head = format!("{STRONG}{name}{STRONG:#}");
         match event {
             Event::Waiting => {
-                self.doing = "another mlctl builds the same: waiting for it".to_owned();
+                self.waited = true;
+                self.doing = "the same is being built: waiting for it".to_owned();
                 vec![Line::Plain(format!("{head}  {}", self.doing))]
             }
             Event::Pulling(what) => self.transfer(&head, "pulling", what),
@@ -193,7 +197,9 @@ impl Environment {
                 let took = time::duration(millis(self.began));
                 let steps = super::count((self.done + self.cached) as u64, "step");
                 let how = match origin {
-                    Origin::Found => "is there".to_owned(),
+                    // What was there is not worth a line, unless somebody waited for it.
+                    Origin::Found if !self.waited => return Vec::new(),
+                    Origin::Found => format!("built by another mlctl, waited {took}"),
                     Origin::Fetched => format!("pulled in {took}"),
                     Origin::Built => format!("built in {took}: {steps}, {} of them cached", self.cached),
                 };

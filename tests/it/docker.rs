@@ -16,6 +16,7 @@ mod images;
 mod keys;
 mod leftovers;
 mod own;
+mod proxy;
 mod realisations;
 mod steps;
 

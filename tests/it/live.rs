@@ -109,9 +109,14 @@ fn a_run_is_cancelled_from_another_terminal() {
 fn an_interrupted_run_ends_its_steps_and_says_so() {
     let project = project();
     let run = started(&project);
+    let logs = [&["logs", "-f"][..], &["logs", "-f", "slow"]].map(|logs| project.command(mlctl()).args(logs).start());
     run.signal(Signal::INT);
     let run = run.end();
     assert_eq!(run.code, 130, "{run:?}");
+    for logs in logs {
+        let logs = logs.end();
+        assert_eq!(logs.code, 130, "{logs:?}");
+    }
     assert!(run.stdout.contains("was interrupted after"), "{run:?}");
     let expected = [("first", "succeeded"), ("slow", "cancelled"), ("last", "cancelled")];
     assert!(is(&statuses(&project), expected), "{:?}", statuses(&project));

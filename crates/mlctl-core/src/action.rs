@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::spec::quantity;
 use crate::template::Template;
 use crate::value::{Type, Value};
 use crate::workflow::Resources;
@@ -177,7 +178,11 @@ pub enum StepFailure {
         limit_millis: u64,
     },
     /// It used more memory than it may.
-    OutOfMemory,
+    OutOfMemory {
+        /// The limit in bytes, if its step has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+    },
     /// The command could not be started.
     NotStarted {
         /// The whole chain of causes.
@@ -214,7 +219,10 @@ impl fmt::Display for StepFailure {
             Self::TimedOut { limit_millis } => {
                 write!(f, "timed out after {:?}", Duration::from_millis(*limit_millis))
             }
-            Self::OutOfMemory => f.write_str("out of memory"),
+            Self::OutOfMemory { limit: Some(limit) } => {
+                write!(f, "out of memory: its limit is {}; `resources.memory` gives it more", quantity::written(*limit))
+            }
+            Self::OutOfMemory { limit: None } => f.write_str("out of memory: where it ran there was no more"),
             Self::NotStarted { reason } => write!(f, "could not be started: {reason}"),
             Self::BadOutput { output, reason } => write!(f, "output `{output}`: {reason}"),
             Self::BadInput { input, reason } => write!(f, "input `{input}`: {reason}"),

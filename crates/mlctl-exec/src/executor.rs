@@ -317,7 +317,9 @@ impl Attempt<'_> {
             Ending::TimedOut(limit) => Err(StepFailure::TimedOut { limit_millis: millis(limit) }),
             Ending::Exited(status) => match (status.exit_status(), status.terminating_signal()) {
                 (Some(0), _) => Ok(()),
-                _ if contained && memory::kills() > kills => Err(StepFailure::OutOfMemory),
+                _ if contained && memory::kills() > kills => {
+                    Err(StepFailure::OutOfMemory { limit: self.task.resources.memory })
+                }
                 (Some(code), _) => Err(StepFailure::Exit { code }),
                 (None, signal) => Err(StepFailure::Signal { signal: signal.unwrap_or_default() }),
             },

@@ -1,8 +1,9 @@
 //! The user of steps by name: `/etc/passwd` and `/etc/group` of the image with a line more, so that programs that ask
 //! who they are get an answer. They are made once for an image and kept in the store.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -13,23 +14,30 @@ use futures_util::TryStreamExt as _;
 use super::container;
 use crate::error::CommandError;
 use crate::platform::docker::failure;
+use crate::spare;
 
 /// The store's directory for them.
 const DIRECTORY: &str = "accounts";
 /// What the user and the group are called where the image has no name for them.
 const NAME: &str = "mlctl";
+/// Of `/etc`.
+const FILES: [&str; 2] = ["passwd", "group"];
 
-/// The files that are to stand in containers of an image, and where: none that already has what is needed.
+/// The files that are to stand in containers of an image, and where: none that already has what is needed. They are
+/// put into `run`, which the store keeps as long as the run is alive.
 pub(super) async fn files(
     docker: &Docker,
     image: &str,
-    store: &Path,
+    (store, run): (&Path, &Path),
     (user, group): (u32, u32),
 ) -> Result<Vec<(PathBuf, PathBuf)>, CommandError> {
+    let cannot = |error: std::io::Error| CommandError::missing("cannot write to the store").because(&error);
     let all = store.join(DIRECTORY);
-    let directory = all.join(format!("{}-{user}-{group}", image.trim_start_matches("sha256:")));
-    if !directory.is_dir() {
-        let cannot = |error: std::io::Error| CommandError::missing("cannot write to the store").because(&error);
+    let name = format!("{}-{user}-{group}", image.trim_start_matches("sha256:"));
+    let directory = all.join(&name);
+    if directory.is_dir() {
+        spare::used(&directory);
+    } else {
         let [users, groups] =
             read(docker, image).await.map_err(|error| failure("cannot read the users of the image", error))?;
         std::fs::create_dir_all(&all).map_err(cannot)?;
@@ -42,8 +50,21 @@ pub(super) async fn files(
         // Somebody else may have been faster, with the same.
         let _ = std::fs::rename(fresh.path(), &directory);
     }
-    let there = ["passwd", "group"].map(|name| (directory.join(name), Path::new("/etc").join(name)));
-    Ok(there.into_iter().filter(|(file, _)| file.is_file()).collect())
+    let mut files = Vec::new();
+    for file in FILES {
+        let own = run.join(format!("{file}-{name}"));
+        match std::fs::copy(directory.join(file), &own) {
+            Ok(_) => files.push((own, Path::new("/etc").join(file))),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(cannot(error)),
+        }
+    }
+    Ok(files)
+}
+
+/// Removes those that no run used for so long.
+pub(crate) fn collect(store: &Path, unused_for: Duration) -> std::io::Result<()> {
+    spare::collect(&store.join(DIRECTORY), unused_for)
 }
 
 /// The image's two files; empty where it has none.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerState};
+use bollard::models::{ContainerCreateBody, ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
     WaitContainerOptionsBuilder,
@@ -46,7 +46,8 @@ pub(super) async fn run(
     let ended = match begun {
         Ok(attached) => {
             let followed = attached.follow(launch, started).await;
-            conclude(docker, &name, followed, since).await
+            let limit = launch.task.resources.memory;
+            conclude(docker, &name, followed, (since, limit)).await
         }
         Err(failure) => Ended { result: Err(failure), time: Duration::ZERO },
     };
@@ -81,7 +82,7 @@ async fn begin(docker: &Docker, name: &str, body: ContainerCreateBody, order: &[
 }
 
 /// What the end of a container means.
-async fn conclude(docker: &Docker, name: &str, followed: Followed, since: Instant) -> Ended {
+async fn conclude(docker: &Docker, name: &str, followed: Followed, (since, limit): (Instant, Option<u64>)) -> Ended {
     let Followed { by_us, last, lost } = followed;
     let mut time = since.elapsed();
     let result = match last {
@@ -98,24 +99,28 @@ async fn conclude(docker: &Docker, name: &str, followed: Followed, since: Instan
             match how {
                 How::Exit(0) => Ok(()),
                 _ if out_of_memory || state(docker, name).await.is_ok_and(|state| was_short(&state)) => {
-                    Err(StepFailure::OutOfMemory)
+                    Err(StepFailure::OutOfMemory { limit })
                 }
                 How::Exit(code) => Err(StepFailure::Exit { code }),
                 How::Signal(signal) => Err(StepFailure::Signal { signal }),
             }
         }
-        Some(News::Started) | None => Err(silent(docker, name, lost).await),
+        Some(News::Started) | None => Err(silent(docker, name, lost, limit).await),
     };
     Ended { result: by_us.map_or(result, Err), time }
 }
 
 /// Why the first process said nothing of the command's end.
-async fn silent(docker: &Docker, name: &str, lost: Option<String>) -> StepFailure {
+async fn silent(docker: &Docker, name: &str, lost: Option<String>, limit: Option<u64>) -> StepFailure {
     const KILLED: i64 = 128 + 9;
     let what = "lost the container";
+    let removed = || StepFailure::Executor { reason: "somebody removed its container".to_owned() };
     match state(docker, name).await {
+        Err(Error::DockerResponseServerError { status_code: 404, .. }) => removed(),
+        // It is killed for that.
+        Ok(state) if state.status == Some(ContainerStateStatusEnum::REMOVING) => removed(),
         Err(error) => StepFailure::Executor { reason: failure(what, error).to_string() },
-        Ok(state) if was_short(&state) => StepFailure::OutOfMemory,
+        Ok(state) if was_short(&state) => StepFailure::OutOfMemory { limit },
         Ok(state) if state.running == Some(false) && state.exit_code == Some(KILLED) && lost.is_none() => {
             StepFailure::Signal { signal: 9 }
         }

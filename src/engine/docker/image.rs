@@ -21,11 +21,11 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// The image of that id or name.
+    /// The image of that id or name. `places`: the store, and in it the directory of the run.
     pub(super) async fn look(
         daemon: &Daemon,
         name: &str,
-        store: &Path,
+        places: (&Path, &Path),
         user: (u32, u32),
     ) -> Result<Self, CommandError> {
         let docker = daemon.client();
@@ -38,7 +38,7 @@ impl Image {
         let named =
             |variable: &String| variable.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         let env = variables.iter().filter_map(named).collect();
-        let accounts = accounts::files(docker, &id, store, user).await?;
+        let accounts = accounts::files(docker, &id, places, user).await?;
         Ok(Self { id, foreign, env, accounts })
     }
 }

@@ -41,7 +41,8 @@ impl BuildContext {
         let path = &entry.path;
         match &entry.node {
             Node::Directory => {
-                archive.entry(&[path, b"/".as_slice()].concat(), &[], &mut header(EntryType::Directory, 0o755, 0))
+                let mode = if self.open { 0o777 } else { 0o755 };
+                archive.entry(&[path, b"/".as_slice()].concat(), &[], &mut header(EntryType::Directory, mode, 0))
             }
             Node::Link(target) => archive.entry(path, target, &mut header(EntryType::Symlink, 0o777, 0)),
             Node::Fifo => archive.entry(path, &[], &mut header(EntryType::Fifo, 0o644, 0)),

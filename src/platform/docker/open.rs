@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use super::address::Address;
 use super::failure::reason;
 use super::find::Wanted;
+use super::remembered::Socket;
 use super::{About, OLDEST_API, ssh, tls};
 use crate::error::CommandError;
 use crate::platform::machine;
@@ -27,6 +28,7 @@ const TIMEOUT: u64 = 120;
 pub(super) struct Found {
     pub(super) client: Docker,
     pub(super) address: Address,
+    pub(super) socket: Option<Socket>,
     pub(super) about: About,
 }
 
@@ -94,6 +96,8 @@ fn nowhere(tried: &[(std::path::PathBuf, String)]) -> CommandError {
 /// Connects and asks. The error is the reason.
 async fn open(address: Address) -> Result<Found, String> {
     let patience = if matches!(address, Address::Ssh(_)) { SSH_PATIENCE } else { PATIENCE };
+    // As it was before the questions: whoever has another one since then asks again.
+    let socket = if let Address::Unix(path) = &address { Socket::at(path) } else { None };
     let opening = async {
         let client = connect(&address).await?.with_request_modifier(spell_credentials);
         let explain = |error: bollard::errors::Error| reason(&error);
@@ -103,7 +107,7 @@ async fn open(address: Address) -> Result<Found, String> {
         Ok((client, about))
     };
     match tokio::time::timeout(patience, opening).await {
-        Ok(opened) => opened.map(|(client, about)| Found { client, address, about }),
+        Ok(opened) => opened.map(|(client, about)| Found { client, address, socket, about }),
         Err(_) => Err(format!("no answer within {} seconds", patience.as_secs())),
     }
 }
@@ -121,7 +125,7 @@ fn spell_credentials(mut request: BollardRequest) -> BollardRequest {
     request
 }
 
-async fn connect(address: &Address) -> Result<Docker, String> {
+pub(super) async fn connect(address: &Address) -> Result<Docker, String> {
     let explain = |error: bollard::errors::Error| reason(&error);
     match address {
         Address::Unix(path) => {

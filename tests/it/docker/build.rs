@@ -12,6 +12,7 @@ use crate::wheels;
 mod delivery;
 mod faults;
 mod secrets;
+mod unchanged;
 
 /// A project whose environment `tools` is built from a Dockerfile; its name, and so its images, are its own.
 struct Tools {
@@ -102,6 +103,49 @@ fn target_and_args_are_followed() {
     tools.project.write("docker/Dockerfile", dockerfile);
     let report = tools.build(&[]);
     assert_eq!(inside(text(&report, "id"), &["cat", "/made"]), "me $x\nchosen");
+    // A name that is written wrongly, and one that needs no `ARG`.
+    let spec = fs::read_to_string(tools.project.root().join("mlctl.toml")).unwrap();
+    let spec = spec.replace("WHO = ", "NO_PROXY = \"x\", WHOM = \"you\", WHO = ");
+    tools.project.write("mlctl.toml", &spec);
+    let told = tools.project.run(&["build"]).stderr;
+    let warning = "warning: environment `tools`: no `ARG` of its Dockerfile takes the build argument `WHOM`\n";
+    assert_eq!(told.matches("warning").count(), 1, "{told}");
+    assert!(told.contains(warning), "{told}");
+    assert!(!tools.project.run(&["build"]).stderr.contains("warning"), "there is nothing to do");
+}
+
+#[test]
+fn what_environments_lack_is_told_of_all_of_them_before_anything_is_done() {
+    if !docker() {
+        return;
+    }
+    let tools = Tools::new(USUAL, "FROM busybox:1.35\n");
+    let spec = format!(
+        "[project]\nname = \"{}\"\n[environments.a]\nbuild = {{ dockerfile = \"none/Dockerfile\" }}\n\
+         [environments.b]\nbuild = {{ dockerfile = \"Dockerfile\", dir = \"none\" }}\n\
+         [environments.c]\npython = \"3.11\"\nrequirements = \"none.txt\"\n\
+         [environments.d]\nbuild = {{ {USUAL} }}\n\
+         [environments.e]\nbuild = {{ {USUAL}, secrets = [\"ONE\", \"TWO\"] }}\n",
+        tools.name
+    );
+    let step = |name| format!("[steps.{name}]\nenvironment = \"{name}\"\nscript = \"true\"\n");
+    tools.project.write("mlctl.toml", &(spec + &["a", "b", "c", "d", "e"].map(step).concat()));
+    let files = ["cannot read `none/Dockerfile`", "cannot read the directory `none`", "cannot read `none.txt`"];
+    for command in [&["build"][..], &["--context", "docker", "plan"], &["--context", "docker", "run"]] {
+        let ended = tools.project.run(command);
+        assert_eq!(ended.code, 3, "{command:?}: {ended:?}");
+        for part in files {
+            assert!(ended.stderr.contains(part), "{command:?}: {part}: {ended:?}");
+        }
+        assert!(ended.stderr.contains("paths below the project's directory"), "{ended:?}");
+    }
+    let ended = tools.project.run(&["build", "d", "e"]);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    for part in ["environment `e` needs the secret `ONE`", "environment `e` needs the secret `TWO`"] {
+        assert!(ended.stderr.contains(part), "{part}: {ended:?}");
+    }
+    let images = cli(&["images", "-q", "--filter", &format!("label=dev.mlctl.project={}", tools.name)]);
+    assert_eq!(images, "", "`d` was not built");
 }
 
 #[test]

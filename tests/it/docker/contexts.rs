@@ -3,14 +3,11 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
+use super::proxy::proxy;
 use super::realisations::{Images, images};
 use super::{cli, docker};
 use crate::faults::{Tmpfs, says};
@@ -88,39 +85,6 @@ fn an_image_has_what_docker_build_copies() {
     assert_eq!(project.json(&["build"])[0]["status"], "unchanged");
 }
 
-/// Between mlctl and the daemon: `before` happens when a build is asked for, before anything of its context is passed on.
-fn proxy(socket: &Path, before: impl Fn() + Send + Sync + 'static) {
-    let daemon = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
-    let daemon = PathBuf::from(daemon.strip_prefix("unix://").expect("a daemon behind a socket"));
-    let listener = UnixListener::bind(socket).unwrap();
-    let before = Arc::new(before);
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let server = UnixStream::connect(&daemon).unwrap();
-            let (mut back, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-            std::thread::spawn(move || {
-                let _ = std::io::copy(&mut back, &mut to_client);
-                let _ = to_client.shutdown(std::net::Shutdown::Write);
-            });
-            let before = Arc::clone(&before);
-            std::thread::spawn(move || forward(client, server, &*before));
-        }
-    });
-}
-
-fn forward(mut client: UnixStream, mut server: UnixStream, before: &(impl Fn() + ?Sized)) {
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = client.read(&mut buffer) {
-        if buffer[..count].windows(7).any(|part| part == b"/build?") {
-            before();
-        }
-        if server.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = server.shutdown(std::net::Shutdown::Write);
-}
-
 #[test]
 fn a_file_that_changes_after_it_was_hashed_ends_the_build() {
     const NAME: &str = "mlctl-it-changes";
@@ -134,10 +98,18 @@ fn a_file_that_changes_after_it_was_hashed_ends_the_build() {
     project.write("image/z", "before");
     let socket = project.home().join("docker.sock");
     let changed = project.root().join("image/z");
-    proxy(&socket, move || fs::write(&changed, "after!").unwrap());
+    proxy(&socket, move |asked| {
+        if asked.windows(7).any(|part| part == b"/build?") {
+            fs::write(&changed, "after!").unwrap();
+        }
+    });
     let mut build = project.command(mlctl());
     let ended = build.args(["build"]).env("DOCKER_HOST", format!("unix://{}", socket.display())).ended();
-    says(&ended, 1, &["image/z changed while it was read", "help: run again", ".dockerignore"]);
+    says(
+        &ended,
+        1,
+        &["image/z changed while it was read", "environment `own`", "help: something writes to it", ".dockerignore"],
+    );
     assert_eq!(images(NAME), [""; 0]);
     project.ok(&["build"]);
     let kept = cli(&["run", "--rm", &images(NAME)[0], "cat", "/copied/z"]);

@@ -214,6 +214,56 @@ fn an_image_that_cannot_be_found_is_said_at_its_environment() {
 }
 
 #[test]
+fn a_base_image_that_cannot_be_found_is_said_at_the_environment_that_begins_with_it() {
+    if !docker() {
+        return;
+    }
+    let project = Project::new(
+        "[project]\nname = \"mlctl-it-base\"\n\
+         base-images = { python = \"registry.invalid/p:{{ python }}\", plain = \"registry.invalid/d:1\" }\n\
+         [environments.tool]\npython = \"3.11\"\n\
+         [steps.in_it]\nenvironment = \"tool\"\nscript = 'true'\n[steps.bare]\nscript = 'true'\n",
+    );
+    let refused = project.run(&["build"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    for said in ["environment `tool`, its base image", "`registry.invalid/p:3.11`", "mlctl.toml:4:15", "base-images"] {
+        assert!(refused.stderr.contains(said), "{said}: {refused:?}");
+    }
+    let refused = project.run(&["--context", "docker", "run", "bare"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    for said in ["`registry.invalid/d:1`", "steps without an environment run in it", "base-images"] {
+        assert!(refused.stderr.contains(said), "{said}: {refused:?}");
+    }
+}
+
+#[test]
+fn the_lock_keeps_the_base_images_of_every_context() {
+    if !docker() {
+        return;
+    }
+    const SPEC: &str = "[project]\nname = \"mlctl-it-contexts\"\n\
+         [environments.tool]\nsystem-packages = [\"less\"]\n[steps.only]\nenvironment = \"tool\"\nscript = 'true'\n\
+         [contexts.one]\nengine = \"docker\"\nbase-images.plain = \"busybox:1.35\"\n\
+         [contexts.two]\nengine = \"docker\"\nbase-images.plain = \"debian:bookworm-slim\"\n";
+    let project = Project::new(SPEC);
+    let images = || -> Vec<String> {
+        let lock = std::fs::read_to_string(project.root().join("mlctl.lock")).unwrap();
+        lock.lines().filter_map(|line| line.strip_prefix("[images.\"")?.split('"').next()).map(str::to_owned).collect()
+    };
+    for context in ["one", "two", "one"] {
+        project.ok(&["--context", context, "lock"]);
+    }
+    assert_eq!(images(), ["busybox:1.35", "debian:bookworm-slim"]);
+    for context in ["one", "two"] {
+        project.ok(&["--context", context, "lock", "--check"]);
+    }
+    // What no context names any more goes.
+    project.write("mlctl.toml", &SPEC.replace("busybox:1.35", "debian:bookworm-slim"));
+    project.ok(&["--context", "two", "lock"]);
+    assert_eq!(images(), ["debian:bookworm-slim"]);
+}
+
+#[test]
 fn an_image_stays_what_was_locked_until_the_lock_is_updated() {
     if !docker() {
         return;

@@ -94,7 +94,7 @@ resources = { cpu = 0.5 }
 script = 'cat /sys/fs/cgroup/cpu.max || cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us'
 "#,
     );
-    let short = json!({ "kind": "out-of-memory" });
+    let short = json!({ "kind": "out-of-memory", "limit": 64 << 20 });
     assert_eq!(failures(&project), json!({ "direct": short, "child": short }));
     let bytes = |step| log(&project, step).split_whitespace().map(|part| part.parse::<u64>().unwrap()).product::<u64>();
     assert_eq!((bytes("shm_of_memory"), bytes("shm")), (96 << 20, 32 << 20));
@@ -169,6 +169,19 @@ fn what_others_do_to_a_container_is_told_as_the_signal_that_it_was() {
         let report = project.json(&["status"]);
         assert_eq!(report["instances"][0]["failure"], json!({ "kind": "signal", "signal": signal }), "{command}");
     }
+}
+
+#[test]
+fn a_container_that_somebody_removes_is_not_taken_for_a_step_that_was_killed() {
+    if !docker() {
+        return;
+    }
+    let project = project("[steps.work]\nscript = 'echo ready; exec sleep 1000'\n");
+    let run = started(&project, "work", "ready");
+    cli(&["rm", "--force", &containers(&project)[0]]);
+    let ended = run.end();
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("work: failed: somebody removed its container"), "{ended:?}");
 }
 
 #[test]

@@ -47,6 +47,13 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     (number.starts_with(|c: char| c.is_ascii_digit()) && scaled < 9e18).then_some(scaled as u64)
 }
 
+/// A number of bytes as [`bytes`] reads it, exactly.
+pub(crate) fn written(bytes: u64) -> String {
+    let units = [(50, "Pi"), (40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")];
+    let whole = units.iter().find(|(bits, _)| bytes != 0 && bytes.trailing_zeros() >= *bits);
+    whole.map_or_else(|| bytes.to_string(), |(bits, unit)| format!("{}{unit}", bytes >> bits))
+}
+
 /// What was probably meant by a quantity that is none.
 pub(crate) fn similar_bytes(text: &str) -> Option<String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -76,6 +83,9 @@ mod tests {
     #[test]
     fn quantities() {
         assert_eq!(bytes("4Gi"), Some(4 << 30));
+        for written in ["64Mi", "4Gi", "1536Mi", "1000", "1Ki", "0"] {
+            assert_eq!(self::written(bytes(written).unwrap()), written);
+        }
         assert_eq!(bytes("500M"), Some(500_000_000));
         assert_eq!(bytes("1.5Ki"), Some(1536));
         assert_eq!(bytes("17"), Some(17));

@@ -356,14 +356,14 @@ impl<'a> Pod<'a> {
                 key: instance.key(),
                 components: self.scheduler.components(ix),
                 result: None,
-                failure: Some(StepFailure::OutOfMemory),
+                failure: Some(StepFailure::OutOfMemory { limit: step.resources.memory }),
             };
             (Mark::Finished, event)
         } else {
             let event = Event::InstanceRetrying {
                 instance: instance.id(),
                 attempt,
-                failure: Some(StepFailure::OutOfMemory),
+                failure: Some(StepFailure::OutOfMemory { limit: step.resources.memory }),
                 delay_millis: 0,
             };
             (Mark::Failed(attempt), event)

@@ -51,7 +51,7 @@ fn a_container_that_is_killed_with_its_attempt_uses_up_a_retry() {
     assert_eq!(pod.wait().code, 128 + 9);
     let failed = bench.remote.record(&run.id, &Mark::Failed(1).name("a")).unwrap().expect("the attempt failed");
     let Event::InstanceRetrying { failure, .. } = records::decode_event(&failed).unwrap().event else { panic!() };
-    assert_eq!(failure, Some(StepFailure::OutOfMemory));
+    assert_eq!(failure, Some(StepFailure::OutOfMemory { limit: None }));
     assert_eq!(run.until_done("a", 0).code, 0);
     assert_eq!(run.attempts("a"), 2);
 }
@@ -63,7 +63,7 @@ fn a_container_that_is_killed_with_its_last_attempt_leaves_a_failure() {
     let mut pod = begun(&run);
     pod.kill();
     pod.wait();
-    assert_eq!((run.status("a"), run.failure("a")), (Status::Failed, StepFailure::OutOfMemory));
+    assert_eq!((run.status("a"), run.failure("a")), (Status::Failed, StepFailure::OutOfMemory { limit: None }));
     // The next one finds that, and no attempt is made.
     let ended = run.until_done("a", 0);
     assert_eq!((ended.code, ended.told("r").as_str()), (1, "f"));
@@ -176,7 +176,7 @@ fn want_of_memory_is_the_step_that_is_ended_and_told() {
     );
     let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.display());
     let ended = run.pod_in(&["sh", "-c", &enter, "sh"], "a", 0, 0).wait();
-    assert_eq!((ended.code, run.failure("a")), (1, StepFailure::OutOfMemory));
+    assert_eq!((ended.code, run.failure("a")), (1, StepFailure::OutOfMemory { limit: None }));
     assert!(run.attempts("a") == 2 && run.log("a", 2).starts_with(b"before\n"));
     fs::remove_dir(group).unwrap();
 }

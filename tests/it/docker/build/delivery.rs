@@ -86,6 +86,9 @@ fn a_baked_image_runs_a_step_by_itself() {
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(fs::read_to_string(out.join("o")).unwrap(), "made\nthe source\nme yes\n");
     assert_eq!(run(&["nothing"]).code, 2);
+    let ended =
+        cli(&["run", "--rm", "--network", "none", "--user", "4242:4243", id, "b", "-p", "who=you", "-o", "json"]);
+    assert!(ended.contains("\"succeeded\""), "any user may: {ended}");
     let files = cli(&["run", "--rm", "--entrypoint", "ls", id, "-A", "/opt/mlctl/project"]);
     assert_eq!(files, ".dockerignore\nDockerfile\nmlctl.toml\nsource");
     assert_eq!(text(&tools.build(&["--bake"]), "status"), "unchanged");

@@ -39,6 +39,16 @@ fn a_secret_is_read_and_is_nowhere_afterwards() {
     let mut again = tools.project.command(mlctl());
     let ended = again.env("OURS", "another").args(["build"]).ended();
     assert!(ended.stdout.contains("unchanged"), "{ended:?}");
+    // One that stands in ordinary words cannot be hidden.
+    let mut short = tools.project.command(mlctl());
+    let ended = short.env("OURS", "cat").args(["build", "--no-cache", "-v"]).ended();
+    assert!(ended.stderr.contains("warning: the secret `TOKEN` is too short to be taken out of logs"), "{ended:?}");
+    assert!(!ended.stderr.contains("***"), "{ended:?}");
+    // Nobody needs it where the image is.
+    assert!(tools.project.run(&["build"]).stdout.contains("unchanged"));
+    fs::remove_dir_all(tools.project.store().join("images")).unwrap();
+    fs::remove_dir_all(tools.project.store().join("daemons")).unwrap();
+    assert!(tools.project.run(&["build"]).stdout.contains("unchanged"));
     // What fails prints its log: without.
     tools.project.write("Dockerfile", &dockerfile.replace("wc -c", "nothing"));
     let ended = tools.project.command(mlctl()).env("OURS", SECRET).args(["build"]).ended();
