@@ -224,7 +224,7 @@ fn the_report_says_name_reference_id_digest_and_how_long_it_took() {
     let tools = Tools::new(USUAL, "FROM busybox:1.35\nRUN true\n");
     let report = tools.build(&[]);
     let keys: Vec<&String> = report.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["name", "reference", "id", "digest", "status", "seconds"]);
+    assert_eq!(keys, ["name", "reference", "id", "digest", "status", "sent", "seconds"]);
     assert_eq!((text(&report, "name"), text(&report, "status")), ("tools", "built"));
     assert!(text(&report, "reference").starts_with(&format!("mlctl/{}-tools:", tools.name)));
     assert!(report["digest"].is_null() && report["seconds"].as_f64().unwrap() > 0.0, "{report}");
