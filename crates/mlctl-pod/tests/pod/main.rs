@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod bench;
+mod large;
 mod lost;
+mod outage;
 mod play;
 mod shapes;
 mod shared;

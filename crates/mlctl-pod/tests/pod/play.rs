@@ -55,8 +55,23 @@ impl Run<'_> {
         self.pod_in(&[], unit, worker, attempt)
     }
 
+    /// The same, with another way to the server of the store, and so many seconds of patience.
+    pub(crate) fn pod_at(&self, server: &str, patience: u32, unit: &str, worker: u32, attempt: usize) -> Pod {
+        self.pod_with((&[], Some(server), patience), unit, worker, attempt)
+    }
+
     /// The same, with what runs the unit started by another program.
     pub(crate) fn pod_in(&self, by: &[&str], unit: &str, worker: u32, attempt: usize) -> Pod {
+        self.pod_with((by, None, 30), unit, worker, attempt)
+    }
+
+    fn pod_with(
+        &self,
+        (by, server, patience): (&[&str], Option<&str>, u32),
+        unit: &str,
+        worker: u32,
+        attempt: usize,
+    ) -> Pod {
         let uid = format!("{unit}-{worker}-{attempt}");
         let at = self.bench.directory.path().join(&self.id).join(&uid);
         fs::create_dir_all(&at).unwrap();
@@ -69,10 +84,11 @@ impl Run<'_> {
                 "--submission",
                 &self.submission.to_hex(),
             ]);
-            command.args(more).args(["--patience", "30"]).stdin(Stdio::null());
+            command.args(more).args(["--patience", &patience.to_string()]).stdin(Stdio::null());
             command
         };
-        let store = command(&[], "store", &["--store", &self.bench.url]);
+        let mut store = command(&[], "store", &["--store", &self.bench.url]);
+        store.envs(server.map(|server| ("AWS_ENDPOINT_URL", server)));
         let mut run = command(by, "run", &["--unit", unit, "--worker", &worker.to_string()]);
         // As an image would, and a cluster.
         run.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("MLCTL_POD", &uid).env("OF_THE_IMAGE", "yes");
@@ -149,6 +165,11 @@ impl Pod {
         for pid in self.commands() {
             let _ = kill_process(pid, Signal::KILL);
         }
+    }
+
+    /// Waits for the end of what runs the unit alone: what stores has nothing to store to.
+    pub(crate) fn run_to_its_end(mut self) -> i32 {
+        end(self.running.as_mut().unwrap(), &format!("the unit of {}", self.uid))
     }
 
     /// Waits for the end of both, in their order.
