@@ -7,6 +7,7 @@
 
 mod attempt;
 mod history;
+mod marks;
 mod pod;
 mod report;
 mod surroundings;
@@ -15,7 +16,9 @@ mod upstream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
+use mlctl_core::action::CONTRACT;
 use mlctl_core::plan::Plan;
 use mlctl_core::scheduler::Facts;
 use mlctl_core::submission::{Part, Submission};
@@ -23,13 +26,17 @@ use mlctl_core::units::Share;
 use mlctl_exec::store::{Lease, Store, remove_tree};
 use mlctl_exec::{Cancel, Executor};
 use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
 
 use crate::arguments::Options;
 use crate::connection::{Connection, unexpected};
 use crate::protocol::{Answer, Request, SOCKET, STORE, Trouble};
+use marks::Marks;
 use pod::{End, News, Pod};
 use surroundings::Surroundings;
 
+/// How often it is looked whether the run is to end: mostly TERM tells of it first.
+const TICK: Duration = Duration::from_secs(10);
 /// The directory of what is told to the cluster's engine.
 const OUT: &str = "out";
 /// The directory of attempts in the lease of a pod.
@@ -58,32 +65,58 @@ pub(crate) struct Unit {
 
 /// Runs a unit; gives the exit code.
 pub(crate) fn run(options: &Options) -> Result<u8, Trouble> {
+    // From now on: whoever is asked to end before there is anything to end, ends then.
+    let signals = signal_hook::iterator::Signals::new([SIGTERM]).map_err(Trouble::once)?;
+    let connection = Connection::open(options.at.join(SOCKET))?;
+    let ended = work(options, signals, &connection);
+    // What still runs ends with this container, and for no want of memory.
+    let farewell = connection.call(Request::Goodbye);
+    ended.and_then(|code| farewell.map(|_| code))
+}
+
+fn work(options: &Options, mut signals: Signals, connection: &Arc<Connection>) -> Result<u8, Trouble> {
     let (news, received) = channel();
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM]).map_err(Trouble::once)?;
-    let told = news.clone();
-    std::thread::spawn(move || signals.forever().try_for_each(|_| told.send(News::Terminate)));
-    let unit = Arc::new(Unit::new(options)?);
-    let end = loop {
+    let (told, asked) = (news.clone(), connection.clone());
+    std::thread::spawn(move || {
+        signals.forever().try_for_each(|_| told.send(News::Terminate(Marks::ask_soon(&asked).cancel)))
+    });
+    let (told, asked) = (news.clone(), connection.clone());
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(TICK);
+            // A store that cannot be reached now may be when it is needed.
+            if let Ok(marks) = Marks::ask(&asked)
+                && told.send(News::Marks(marks)).is_err()
+            {
+                return;
+            }
+        }
+    });
+    let unit = Arc::new(Unit::new(options, connection.clone())?);
+    let code = loop {
         match Pod::new(unit.clone(), news.clone(), &received).work()? {
             End::Overtaken => {}
             End::Code(code) => break code,
         }
     };
-    unit.connection.call(Request::Goodbye)?;
     // What cannot be removed is the next gc's.
     let _ = remove_tree(unit.lease.path());
-    Ok(end)
+    Ok(code)
 }
 
 impl Unit {
-    fn new(options: &Options) -> Result<Self, Trouble> {
-        let connection = Connection::open(options.at.join(SOCKET))?;
+    fn new(options: &Options, connection: Arc<Connection>) -> Result<Self, Trouble> {
         let (text, directory) = match connection.call(Request::Submission)? {
             Answer::Submission { text, directory } => (text, directory),
             other => return Err(unexpected(&other)),
         };
         let submission: Submission = serde_json::from_str(&text)
             .map_err(|error| Trouble::once(format!("cannot read the submission: {error}")))?;
+        if submission.contract != CONTRACT {
+            let reason =
+                format!("this mlctl-exec has contract {CONTRACT}, the run is of contract {}", submission.contract);
+            return Err(Trouble::once(reason));
+        }
         let (plan, facts) = submission.plan().map_err(Trouble::once)?;
         let missing = || Trouble::once(format!("the submission has no unit `{}`", options.unit));
         let part = submission.units.get(&options.unit).cloned().ok_or_else(missing)?;
