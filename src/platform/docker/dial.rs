@@ -1,12 +1,15 @@
 //! Connections of our own to the daemon, for what the client does not do: builds with a session, and TLS.
 
-use std::io;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tower_service::Service as _;
 
@@ -24,7 +27,7 @@ pub(crate) async fn send<B>(stream: impl Stream + 'static, request: Request<B>) 
 where
     B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
-    let (mut sender, connection) = http1::handshake(stream).await?;
+    let (mut sender, connection) = http1::handshake(Patient::new(stream)).await?;
     let connection = tokio::spawn(connection.with_upgrades());
     match sender.send_request(request).await {
         // It never was on its way: why is what the connection ended with, say a daemon's word about the certificate.
@@ -33,6 +36,73 @@ where
             Err(connection.await.ok().and_then(Result::err).unwrap_or(error))
         }
         answer => answer,
+    }
+}
+
+/// A stream on which nothing can be written any more is read to its end: who closes it while it is written to has mostly
+/// said why. hyper alone would only tell that it broke.
+struct Patient<S> {
+    stream: TokioIo<S>,
+    /// Why nothing can be written.
+    broken: Option<ErrorKind>,
+    /// Whether everything was read.
+    ended: bool,
+}
+
+impl<S: Stream> Patient<S> {
+    fn new(stream: S) -> TokioIo<Self> {
+        TokioIo::new(Self { stream: TokioIo::new(stream), broken: None, ended: false })
+    }
+
+    fn write(
+        &mut self,
+        write: impl FnOnce(Pin<&mut TokioIo<S>>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.broken.is_none() {
+            match ready!(write(Pin::new(&mut self.stream))) {
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    self.broken = Some(error.kind());
+                }
+                written => return Poll::Ready(written),
+            }
+        }
+        // Whoever waits here is woken by what is read.
+        self.broken.filter(|_| self.ended).map_or(Poll::Pending, |kind| Poll::Ready(Err(kind.into())))
+    }
+}
+
+impl<S: Stream> AsyncRead for Patient<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        self.ended |= read.is_err() || buffer.filled().len() == before;
+        Poll::Ready(read)
+    }
+}
+
+impl<S: Stream> AsyncWrite for Patient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.write(|stream| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(|stream| stream.poll_write_vectored(cx, bytes))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -54,5 +124,58 @@ impl Daemon {
     /// A path of the API, in the daemon's own version.
     pub(crate) fn path(&self, path: &str) -> String {
         format!("/v{}{path}", self.about.api)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
+    use hyper::body::{Bytes, Frame};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// Who takes the first of what is sent, answers with these bytes and closes the connection.
+    fn hasty(dir: &std::path::Path, answer: &'static [u8]) -> std::path::PathBuf {
+        let socket = dir.join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                client.read_exact(&mut [0; 16]).await.unwrap();
+                client.write_all(answer).await.unwrap();
+            }
+        });
+        socket
+    }
+
+    /// Sends more than connections hold.
+    async fn answer(socket: &std::path::Path) -> Result<String, String> {
+        let stream = TokioIo::new(UnixStream::connect(socket).await.unwrap());
+        let chunks = stream::iter((0..1000).map(|_| io::Result::Ok(Frame::data(Bytes::from_static(&[0; 256 << 10])))));
+        let request = Request::post("/build").header("Host", "docker").body(StreamBody::new(chunks.boxed())).unwrap();
+        let response = send(stream, request).await.map_err(|error| error.to_string())?;
+        let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(body.to_bytes().into()).unwrap())
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_refuses_early_and_closes_is_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = hasty(dir.path(), b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+        for _ in 0..200 {
+            assert_eq!(answer(&socket).await, Ok("no".to_owned()));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_closes_without_a_word_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = hasty(dir.path(), b"");
+        for _ in 0..50 {
+            let lost = tokio::time::timeout(std::time::Duration::from_secs(30), answer(&socket)).await;
+            assert!(lost.expect("it ends").is_err());
+        }
     }
 }
