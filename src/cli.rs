@@ -27,6 +27,7 @@ mod runs;
 mod schema;
 mod select;
 mod status;
+mod submit;
 mod sync;
 mod watch;
 mod why;
@@ -86,6 +87,8 @@ enum Command {
     Check,
     /// Run the workflow: what has a result already is not run again.
     Run(run::RunArgs),
+    /// Run the workflow on a cluster, without staying for it.
+    Submit(submit::SubmitArgs),
     /// Show what a run would do, and why.
     Plan(plan::PlanArgs),
     /// Bring mlctl.lock up to date: what environments and downloads are, exactly.
@@ -133,6 +136,7 @@ impl Command {
             Self::Init(args) => init::init(session, args),
             Self::Check => check::check(session),
             Self::Run(args) => run::run(session, args),
+            Self::Submit(args) => submit::submit(session, args),
             Self::Plan(args) => plan::plan(session, args),
             Self::Lock(args) => lock::lock(session, args),
             Self::Build(args) => build::build(session, args),

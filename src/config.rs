@@ -56,6 +56,11 @@ impl Context {
         self.merged.engine.unwrap_or(EngineKind::Process)
     }
 
+    /// The URL of its store; empty where it has none.
+    pub(crate) fn store_url(&self) -> &str {
+        self.merged.store.as_ref().map_or("", |store| &store.url)
+    }
+
     /// The keys that have a value, as `context show` prints them.
     pub(crate) fn entries(&self) -> Vec<(String, Value)> {
         entries(&self.merged)

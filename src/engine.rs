@@ -25,7 +25,8 @@ pub(crate) enum Engine {
     /// Containers of a daemon; `None`: one that was not asked, as nothing is to run.
     Docker(Option<Arc<Daemon>>),
     /// Pods of a cluster.
-    Argo,
+    /// They are made from images of a daemon, if one answers; `None`: nothing was asked.
+    Argo(Option<Arc<Daemon>>),
 }
 
 impl Engine {
@@ -34,7 +35,8 @@ impl Engine {
         match context.engine() {
             EngineKind::Process => Ok(Self::Process),
             EngineKind::Docker => Daemon::connect().map(|daemon| Self::Docker(Some(daemon))),
-            EngineKind::Argo => Err(not_yet(context)),
+            // Without a daemon there are the images that others make.
+            EngineKind::Argo => Ok(Self::Argo(Daemon::connect().ok())),
         }
     }
 
@@ -43,7 +45,7 @@ impl Engine {
         match context.engine() {
             EngineKind::Process => Ok(Self::Process),
             EngineKind::Docker => Ok(Self::Docker(Daemon::at_hand())),
-            EngineKind::Argo => Ok(Self::Argo),
+            EngineKind::Argo => Ok(Self::Argo(Daemon::at_hand())),
         }
     }
 
@@ -54,8 +56,9 @@ impl Engine {
         }
         // A daemon nearby, and the nodes of a cluster, mostly have this machine's processor.
         let usual = || format!("linux-{}", std::env::consts::ARCH);
+        let daemon = self.daemon().filter(|_| matches!(self, Self::Docker(_)));
         Target {
-            platform: self.daemon().map_or_else(usual, |daemon| daemon.platform().to_owned()),
+            platform: daemon.map_or_else(usual, |daemon| daemon.platform().to_owned()),
             base_images: Some(context.merged.base_images.over(&project.workflow.base_images)),
         }
     }
@@ -65,7 +68,7 @@ impl Engine {
         match self {
             Self::Process => machine::capacity(),
             Self::Docker(daemon) => daemon.as_ref().map(|daemon| daemon.capacity()).unwrap_or_default(),
-            Self::Argo => Capacity::default(),
+            Self::Argo(_) => Capacity::default(),
         }
     }
 
@@ -78,8 +81,8 @@ impl Engine {
     /// The daemon, if it has one.
     pub(crate) fn daemon(&self) -> Option<&Arc<Daemon>> {
         match self {
-            Self::Process | Self::Argo => None,
-            Self::Docker(daemon) => daemon.as_ref(),
+            Self::Process => None,
+            Self::Docker(daemon) | Self::Argo(daemon) => daemon.as_ref(),
         }
     }
 
@@ -88,13 +91,7 @@ impl Engine {
         match self {
             Self::Process => "this machine",
             Self::Docker(_) => "the Docker daemon",
-            Self::Argo => "the cluster",
+            Self::Argo(_) => "the cluster",
         }
     }
-}
-
-fn not_yet(context: &Context) -> CommandError {
-    CommandError::usage(format!("context `{}` needs the engine `argo`", context.name))
-        .cause("this version of mlctl runs local processes and local containers only")
-        .hint("use `--context local` or `--context docker`")
 }

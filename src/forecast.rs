@@ -71,7 +71,7 @@ pub(crate) fn of(session: &Session, asked: &Asked, locked: bool) -> Result<Looke
     let store = session::open_store()?;
     let Outset { plan, facts, files, trees, environments, engine } =
         outset(session, (&project, &context), &store, asked, locked)?;
-    let known: &mut dyn Known = if matches!(engine, Engine::Argo) && !argo::shares_store(&context, store.root()) {
+    let known: &mut dyn Known = if matches!(engine, Engine::Argo(_)) && !argo::shares_store(&context, store.root()) {
         &mut argo::Elsewhere(&files.inputs)
     } else {
         &mut Stored { store: &store, inputs: &files.inputs, keeps: false }
@@ -135,7 +135,11 @@ pub(crate) fn outset(
 
 /// The environments in which something would run now: only these must be ready. `None`: steps without one would.
 pub(crate) fn environments_that_run(plan: &Plan, facts: &Facts, known: &mut Stored<'_>) -> BTreeSet<Option<String>> {
-    let forecast = forecast(plan.clone(), facts.clone(), known);
+    environments_of(&forecast(plan.clone(), facts.clone(), known))
+}
+
+/// The same, of a forecast that is there.
+pub(crate) fn environments_of(forecast: &Forecast) -> BTreeSet<Option<String>> {
     let running = forecast.iter().filter(|(_, outlook)| matches!(outlook, Outlook::Runs(_)));
     running.map(|(instance, _)| instance.step().environment.clone()).collect()
 }

@@ -3,5 +3,6 @@
 pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod kind;
+pub(crate) mod kube;
 pub(crate) mod machine;
 pub(crate) mod python;

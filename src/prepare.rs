@@ -147,7 +147,7 @@ pub(crate) fn check_capabilities(
     (context, engine): (&Context, &Engine),
     plan: &Plan,
 ) -> Result<(), CommandError> {
-    if matches!(engine, Engine::Argo) {
+    if matches!(engine, Engine::Argo(_)) {
         argo::check(project, context, plan)?;
     }
     let capacity = engine.capacity();

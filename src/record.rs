@@ -17,6 +17,7 @@
 //!
 //! A run directory appears whole, by a rename. A run whose writer died is finished by whoever touches it next, under
 //! the lease's lock: so exactly once.
+//! A run on a cluster goes on without any writer here: its record is a copy, brought up to date by whoever reads it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +28,7 @@ use mlctl_core::value::Value;
 use serde::{Deserialize, Serialize};
 
 mod highlights;
-mod id;
+pub(crate) mod id;
 mod lease;
 mod read;
 mod state;
@@ -38,12 +39,12 @@ mod write;
 pub(crate) use highlights::Highlights;
 pub(crate) use read::{Run, Runs};
 pub(crate) use state::{InstanceState, Phase, RunState, Tally, counts};
-pub(crate) use write::RunWriter;
+pub(crate) use write::{RunWriter, log_path};
 
 /// `run.json`: what was asked for, and of what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunMeta {
-    /// The run's id; [`RunWriter::create`] sets it.
+    /// The run's id; [`RunWriter::create`] sets it where it is empty.
     #[serde(default)]
     pub(crate) id: String,
     /// Milliseconds since the Unix epoch.
@@ -68,6 +69,22 @@ pub(crate) struct RunMeta {
     /// Nothing had to run: everything is what this run made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reused: Option<String>,
+    /// It runs on a cluster, whose store has the truth about it: what is here is a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cluster: Option<OnCluster>,
+}
+
+/// Where a run on a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OnCluster {
+    /// The project's name.
+    pub(crate) project: String,
+    /// The store with its records.
+    pub(crate) store: String,
+    /// Argo's workflow.
+    pub(crate) workflow: String,
+    /// The workflow's namespace.
+    pub(crate) namespace: String,
 }
 
 /// What an environment was in a run.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use mlctl_core::action::{ActionResult, Artifact};
 use mlctl_core::digest::Digest;
-use mlctl_core::forecast::{Known, Outlook, Why, forecast};
+use mlctl_core::forecast::{Forecast, Known, Outlook, Why, forecast};
 use mlctl_core::plan::Plan;
 use mlctl_core::scheduler::Facts;
 use mlctl_exec::store::Store;
 use mlctl_remote::{Location, Options, Remote, RemoteError};
 
 use crate::config::Context;
+use crate::engine::argo::own_directory;
 use crate::error::CommandError;
 use crate::forecast::Stored;
 use crate::{prepare, trust};
@@ -24,6 +25,17 @@ const STATE: &str = "remotes";
 /// Opens the store of a context. It has one.
 pub(crate) fn open(context: &Context, store: &Store) -> Result<Remote, CommandError> {
     open_with(context, store, |_| {})
+}
+
+/// Opens the records of a cluster's runs: in the context's store.
+pub(crate) fn records(context: &Context, store: &Store) -> Result<Remote, CommandError> {
+    let Some(directory) = own_directory(context, store.root())? else { return open(context, store) };
+    let url = mlctl_core::records::location(&format!("file://{directory}"));
+    let made = std::fs::create_dir_all(url.trim_start_matches("file://"));
+    made.map_err(|error| CommandError::missing("cannot use the store").cause(format!("{url}: {error}")))?;
+    let opened = Location::parse(&url);
+    let opened = opened.and_then(|location| Remote::open(&location, &Options::new(store.root().join(STATE))));
+    opened.map_err(|error| failure(format!("cannot use the store `{url}`"), &url, &error))
 }
 
 /// The same, used otherwise than usually.
@@ -56,21 +68,31 @@ pub(crate) fn keyed(
     stored: Stored<'_>,
     remote: &Remote,
 ) -> Result<Vec<(Digest, String)>, RemoteError> {
-    let mut both = Both { stored, there: HashMap::new() };
+    let found = explore(plan, facts, Both { stored, here: true, there: HashMap::new() }, remote)?;
+    Ok(found.iter().filter_map(|(instance, _)| Some((instance.key()?, instance.id()))).collect())
+}
+
+/// What a run would do that has the remote store's results and no others.
+pub(crate) fn forecast_there(
+    plan: &Plan,
+    facts: &Facts,
+    stored: Stored<'_>,
+    remote: &Remote,
+) -> Result<Forecast, RemoteError> {
+    explore(plan, facts, Both { stored, here: false, there: HashMap::new() }, remote)
+}
+
+/// Looks results up until nothing more depends on one that was not looked for.
+fn explore(plan: &Plan, facts: &Facts, mut both: Both<'_>, remote: &Remote) -> Result<Forecast, RemoteError> {
     loop {
         let outlook = forecast(plan.clone(), facts.clone(), &mut both);
-        let mut keyed = Vec::new();
-        let mut unknown = Vec::new();
-        for (instance, outlook) in outlook.iter() {
-            let Some(key) = instance.key() else { continue };
-            match outlook {
-                Outlook::Runs(Why::NoResult) if !both.there.contains_key(&key) => unknown.push(key),
-                Outlook::Runs(_) | Outlook::Ends(..) => {}
-            }
-            keyed.push((key, instance.id()));
-        }
+        let unknown: Vec<Digest> = outlook
+            .iter()
+            .filter(|(_, outlook)| matches!(outlook, Outlook::Runs(Why::NoResult)))
+            .filter_map(|(instance, _)| instance.key().filter(|key| !both.there.contains_key(key)))
+            .collect();
         if unknown.is_empty() {
-            return Ok(keyed);
+            return Ok(outlook);
         }
         let found = remote.lookup(&unknown)?;
         both.there.extend(unknown.into_iter().zip(found.into_iter().map(|entry| entry.map(|entry| entry.result))));
@@ -80,12 +102,15 @@ pub(crate) fn keyed(
 /// What is known here and there.
 struct Both<'a> {
     stored: Stored<'a>,
+    /// Whether results of this machine count.
+    here: bool,
     there: HashMap<Digest, Option<Arc<ActionResult>>>,
 }
 
 impl Known for Both<'_> {
     fn result(&mut self, key: &Digest) -> Option<Arc<ActionResult>> {
-        self.stored.result(key).or_else(|| self.there.get(key).cloned().flatten())
+        let here = if self.here { self.stored.result(key) } else { None };
+        here.or_else(|| self.there.get(key).cloned().flatten())
     }
 
     fn entries(&mut self, directory: &Artifact) -> Result<Vec<String>, String> {

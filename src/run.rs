@@ -28,6 +28,8 @@ use crate::ui::run_view::{RunView, summarise};
 use crate::ui::time::now;
 use crate::{environment, export, git};
 
+pub(crate) mod attach;
+mod cluster;
 mod ready;
 
 use ready::{Images, Making, Ready};
@@ -51,20 +53,33 @@ pub(crate) struct How {
     pub(crate) deadline: Option<Duration>,
     /// Whether steps are confined in what they may write.
     pub(crate) sandbox: bool,
+    /// On a cluster: whether the run is the cluster's, and goes on when this command ends.
+    pub(crate) submit: Option<Submit>,
 }
 
-/// Runs what is asked for. Gives how it ended and its record; errors are of what came before and after it.
-pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcome, Run), CommandError> {
+/// How a run is submitted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Submit {
+    /// Its id, if it is given.
+    pub(crate) run: Option<String>,
+    /// Whether it is followed to its end.
+    pub(crate) wait: bool,
+}
+
+/// Runs what is asked for. Gives how it ended, unless it goes on on a cluster, and its record; errors are of what came
+/// before and after it.
+pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Option<Outcome>, Run), CommandError> {
     let began = (now(), Instant::now());
     let (root, source) = session.spec()?;
     let store = Arc::new(session::open_store()?);
     let files = Files::look(&root)?;
     let wanted = reuse_key(session, &root, &source, asked);
     if asked.force.is_empty()
+        && how.submit.is_none()
         && let Some(base) = Notes::of(&root).find(&wanted, &files.snapshot, &files.inputs, &store)
         && let Ok(base) = Runs::open(&root).and_then(|runs| runs.find(&base))
     {
-        return nothing_to_do(session, &root, &source, asked, base, began);
+        return nothing_to_do(session, &root, &source, asked, base, began).map(|(outcome, run)| (Some(outcome), run));
     }
     let project = session.parse(root, source)?;
     session.ui.warnings(&project.source, &project.warnings);
@@ -72,11 +87,14 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let plan = prepare::plan(&project, &context, asked)?;
     prepare::warn_of_idle_force(&session.ui, &plan);
     let engine = Engine::connect(&context)?;
-    engine.daemon().map_or(Ok(()), |daemon| docker::can_run(daemon))?;
+    if let Engine::Docker(Some(daemon)) = &engine {
+        docker::can_run(daemon)?;
+    }
     prepare::check_capabilities(&project, (&context, &engine), &plan)?;
     let dirty = git::Dirty::ask(&project.root);
     let authorities = prepare::authorities(&context)?;
     let shared = Shared::of(&session.ui, &context, &store)?;
+    let remote = cluster::remote(&engine, &context, &store, how)?;
     let making = Making {
         session,
         project: &project,
@@ -88,6 +106,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
         store: &store,
         authorities: authorities.as_deref(),
         shared: shared.as_ref(),
+        remote: remote.as_ref(),
         mode: if how.locked { Mode::Frozen } else { Mode::Complete },
     };
     let mut ready = making.ready()?;
@@ -103,7 +122,14 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     let exports = export::of(&plan);
     let sources = files.snapshot.fingerprint(&export::paths(&exports)).filter(|_| ready.is_seen_by_notes());
     let inputs = std::mem::take(&mut ready.requirements);
-    let (ended, lease, sending) = execute(&making, &store, ready, meta, how)?;
+    let (ended, lease, sending) = if matches!(engine, Engine::Argo(_)) {
+        match cluster::run(&making, &ready, asked, meta, how)? {
+            cluster::Done::Goes(id) => return Ok((None, Runs::open(&project.root)?.find(&id)?)),
+            cluster::Done::Ended(ended, lease) => (*ended, lease, None),
+        }
+    } else {
+        execute(&making, &store, ready, meta, how)?
+    };
     let note = Note { run: ended.writer.id().to_owned(), sources, inputs, exports: Vec::new() };
     let end = End { project: &project, store: &store, wanted, files: &files, note, exports, began };
     let done = end.finish(ended, lease, dirty);
@@ -111,7 +137,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Outcom
     if let (Some(sending), Ok((_, run))) = (sending, &done) {
         sending.finish(&session.ui, run.id());
     }
-    done
+    done.map(|(outcome, run)| (Some(outcome), run))
 }
 
 /// Runs what is ready, to its end.
@@ -212,6 +238,7 @@ fn meta(making: &Making<'_>, ready: &Ready, asked: &Asked, started: u64) -> RunM
         commit: git::head(&making.project.root),
         mlctl: env!("CARGO_PKG_VERSION").to_owned(),
         reused: None,
+        cluster: None,
     }
 }
 
@@ -235,6 +262,7 @@ fn nothing_to_do(
         targets: asked.targets.clone(),
         commit: git::head(root),
         reused: Some(base.id().to_owned()),
+        cluster: None,
         ..base.meta.clone()
     };
     let before = base.ended().unwrap_or_else(|| Ended {

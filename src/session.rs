@@ -136,6 +136,11 @@ impl Session {
         self.context.as_ref().map_or(DEFAULT_CONTEXT, |(name, _)| name)
     }
 
+    /// The name of the context that was asked for.
+    pub(crate) fn asked_context(&self) -> Option<&str> {
+        self.context.as_ref().map(|(name, _)| name.as_str())
+    }
+
     /// The context in force.
     pub(crate) fn context(&self, project: &Project) -> Result<Context, CommandError> {
         let layers = self.contexts(project)?;

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{complete, select};
 use crate::error::CommandError;
 use crate::record::{Run, RunState};
+use crate::run::attach;
 use crate::session::{Session, open_store};
 use crate::ui::table::Table;
 use crate::ui::{Format, clean};
@@ -66,7 +67,7 @@ pub(super) fn artifacts(session: &Session, command: &ArtifactsCommand) -> Result
 }
 
 fn ls(session: &Session, args: &LsArgs) -> Result<(), CommandError> {
-    let run = session.runs()?.find(&args.run)?;
+    let run = attach::find_fresh(session, &args.run)?;
     let state = run.fold();
     let mut wanted = Vec::new();
     for name in &args.instances {
@@ -135,7 +136,7 @@ const fn kind(kind: ArtifactKind) -> &'static str {
 }
 
 fn get(session: &Session, args: &GetArgs) -> Result<(), CommandError> {
-    let run = session.runs()?.find(&args.run)?;
+    let run = attach::find_fresh(session, &args.run)?;
     let state = run.fold();
     // Values on axes may hold dots; names of outputs do not.
     let (name, output) = args.wanted.rsplit_once('.').ok_or_else(|| {

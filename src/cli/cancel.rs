@@ -4,10 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use mlctl_core::event::Reason;
 use serde_json::json;
 
 use super::complete;
+use crate::engine::argo::Manner;
 use crate::error::CommandError;
+use crate::record::{Ended, Run};
+use crate::run::attach::{self, Attached};
 use crate::session::Session;
 use crate::ui::time;
 
@@ -21,24 +25,15 @@ pub(crate) struct CancelArgs {
 
 /// Ends a run: its steps are told to stop, then killed. Returns when the run has ended.
 pub(super) fn cancel(session: &Session, args: &CancelArgs) -> Result<ExitCode, CommandError> {
-    let run = session.runs()?.find(&args.run)?;
+    let run = attach::find(session, &args.run)?;
     let ui = &session.ui;
     if let Some(ended) = run.ended() {
         ui.note(&format!("run {} has ended already: {}", run.id(), super::status::word(Some(ended.outcome))));
         return Ok(ExitCode::SUCCESS);
     }
-    let by = json!({ "at": time::now(), "pid": std::process::id(), "user": std::env::var("USER").ok() });
-    run.request_cancel(&by).map_err(|error| {
-        CommandError::missing(format!("cannot ask run `{}` to end", run.id()))
-            .because(&error)
-            .hint("only who may write to the project can cancel its runs")
-    })?;
-    ui.note(&format!("run {}: waiting for its steps to end", run.id()));
-    let ended = loop {
-        if let Some(ended) = run.ended() {
-            break ended;
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    let ended = match Attached::to(session, &run)? {
+        Some(attached) => on_cluster(session, &run, &attached)?,
+        None => here(session, &run)?,
     };
     if ui.is_json() {
         ui.json(&super::runs::report(&run, Some(&ended)))?;
@@ -46,4 +41,45 @@ pub(super) fn cancel(session: &Session, args: &CancelArgs) -> Result<ExitCode, C
         ui.result(&format!("run {} {}\n", run.id(), super::status::word(Some(ended.outcome))))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn here(session: &Session, run: &Run) -> Result<Ended, CommandError> {
+    let by = json!({ "at": time::now(), "pid": std::process::id(), "user": std::env::var("USER").ok() });
+    run.request_cancel(&by).map_err(|error| {
+        CommandError::missing(format!("cannot ask run `{}` to end", run.id()))
+            .because(&error)
+            .hint("only who may write to the project can cancel its runs")
+    })?;
+    session.ui.note(&format!("run {}: waiting for its steps to end", run.id()));
+    Ok(until_ended(run))
+}
+
+/// Waits for the record of a run that another process writes.
+fn until_ended(run: &Run) -> Ended {
+    loop {
+        if let Some(ended) = run.ended() {
+            return ended;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Tells the cluster, and stays until nothing of the run is left there.
+fn on_cluster(session: &Session, run: &Run, attached: &Attached) -> Result<Ended, CommandError> {
+    session.ui.note(&format!("run {}: waiting for its pods to end", run.id()));
+    let Some(mut follow) = attached.follow(None)? else {
+        // Whoever follows it writes the record.
+        attached.place.cancel(Reason::Cancelled, false)?;
+        let ended = until_ended(run);
+        return attached.place.sweep().map(|()| ended);
+    };
+    follow.until_ended(Manner::Watching, None, Some(Reason::Cancelled))?;
+    let ended = attached.close(follow)?;
+    let ended = ended.ok_or_else(|| {
+        CommandError::new(
+            crate::error::Kind::Interrupted,
+            format!("run `{}` was told to end, and still runs", run.id()),
+        )
+    })?;
+    attached.place.sweep().map(|()| ended)
 }

@@ -8,8 +8,10 @@ use indexmap::IndexMap;
 use mlctl_core::event::{Event, Outcome, Reason, Status};
 
 use super::{complete, select};
+use crate::engine::argo::Wanted;
 use crate::error::{CommandError, outcome_code};
 use crate::record::{InstanceState, Phase, Run, RunState, Runs};
+use crate::run::attach::{self, Upkeep};
 use crate::session::{Session, provenance};
 use crate::ui::run_view::RunView;
 
@@ -41,8 +43,8 @@ pub(crate) struct LogsArgs {
 
 /// Prints what steps printed.
 pub(super) fn logs(session: &Session, args: &LogsArgs) -> Result<ExitCode, CommandError> {
+    let run = attach::find_fresh(session, &args.run)?;
     let runs = session.runs()?;
-    let run = runs.find(&args.run)?;
     let state = run.fold();
     let mut wanted = Vec::new();
     for name in &args.instances {
@@ -51,11 +53,18 @@ pub(super) fn logs(session: &Session, args: &LogsArgs) -> Result<ExitCode, Comma
     let all = args.instances.is_empty();
     let mut printer = Printer::new(&session.ui, all || wanted.len() > 1);
     if args.follow && run.ended().is_none() {
-        return Follow::new(&run, wanted, args.tail).until_done(&mut printer);
+        let logs = if all { Wanted::All } else { Wanted::Of(wanted.clone()) };
+        let upkeep = Upkeep::of(session, &run, logs)?;
+        return Follow::new(&run, wanted, args.tail).until_done(&mut printer, upkeep);
     }
     if all {
         wanted = state.instances.keys().cloned().collect();
     }
+    attach::fetch_logs(
+        session,
+        &run,
+        wanted.iter().map(|id| (id.as_str(), args.attempt.unwrap_or(state.instances[id].attempts))),
+    );
     let mut found = 0;
     for instance in &wanted {
         if let Some((mut log, attempt)) =
@@ -134,7 +143,7 @@ impl<'a> Follow<'a> {
         Self { run, wanted, tail, open: IndexMap::new(), done: BTreeMap::new() }
     }
 
-    fn until_done(mut self, printer: &mut Printer<'_>) -> Result<ExitCode, CommandError> {
+    fn until_done(mut self, printer: &mut Printer<'_>, mut upkeep: Option<Upkeep>) -> Result<ExitCode, CommandError> {
         let mut follower = self.run.follow();
         let mut first = true;
         loop {
@@ -146,6 +155,7 @@ impl<'a> Follow<'a> {
             if let Some(code) = self.result(ended.map(|ended| ended.outcome)) {
                 return Ok(ExitCode::from(code));
             }
+            upkeep = upkeep.map(Upkeep::check).transpose()?;
             std::thread::sleep(RunView::TICK);
         }
     }

@@ -61,6 +61,7 @@ pub(super) fn run(session: &Session, args: RunArgs) -> Result<ExitCode, CommandE
         fail_fast: args.fail_fast,
         deadline: args.deadline.as_deref().map(duration).transpose()?,
         sandbox: !args.no_sandbox,
+        submit: None,
     };
     let (outcome, run) = crate::run::run(session, &asked(args.request)?, &how)?;
     match session.ui.format {
@@ -68,7 +69,7 @@ pub(super) fn run(session: &Session, args: RunArgs) -> Result<ExitCode, CommandE
         Format::Name => session.ui.result(&format!("{}\n", run.id()))?,
         Format::Text => {}
     }
-    Ok(ExitCode::from(outcome_code(outcome)))
+    Ok(ExitCode::from(outcome.map_or(0, outcome_code)))
 }
 
 /// What a command line asks for, with the texts of the files it names.
@@ -85,7 +86,7 @@ pub(super) fn asked(request: Request) -> Result<Asked, CommandError> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration, CommandError> {
+pub(super) fn duration(text: &str) -> Result<Duration, CommandError> {
     mlctl_core::spec::quantity::duration(text).ok_or_else(|| {
         CommandError::usage(format!("`{text}` is not a duration")).hint("write it as `90s`, `30m` or `2h`")
     })

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::complete;
 use crate::error::CommandError;
 use crate::record::{Ended, InstanceState, Phase, Run, RunState, counts};
+use crate::run::attach;
 use crate::session::Session;
 use crate::ui::style::{BUSY, ERROR, FAINT, GOOD, STRONG, WARNING};
 use crate::ui::table::Table;
@@ -29,7 +30,7 @@ pub(crate) struct StatusArgs {
 
 /// Shows a run: how it ended or where it is, and each instance.
 pub(super) fn status(session: &Session, args: &StatusArgs) -> Result<ExitCode, CommandError> {
-    let run = session.runs()?.find(&args.run)?;
+    let run = attach::find_fresh(session, &args.run)?;
     let ended = run.ended();
     let state = run.fold();
     match session.ui.format {

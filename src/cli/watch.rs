@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use mlctl_core::event::Outcome;
 
 use super::complete;
-use crate::error::{CommandError, outcome_code};
+use crate::engine::argo::{Manner, Wanted};
+use crate::error::{CommandError, Kind, outcome_code};
 use crate::record::Run;
+use crate::run::attach::{self, Attached, Upkeep};
 use crate::session::Session;
 use crate::ui::run_view::{self, RunView};
 
@@ -20,12 +23,28 @@ pub(crate) struct WatchArgs {
 
 /// Follows a run to its end, and ends with its result.
 pub(super) fn watch(session: &Session, args: &WatchArgs) -> Result<ExitCode, CommandError> {
-    let run = session.runs()?.find(&args.run)?;
-    let ended = if session.ui.is_json() { follow_json(session, &run)? } else { follow(session, &run)? };
-    Ok(ExitCode::from(outcome_code(ended)))
+    let run = attach::find(session, &args.run)?;
+    if session.ui.is_json() {
+        let upkeep = Upkeep::of(session, &run, Wanted::Failed)?;
+        return follow_json(session, &run, upkeep).map(|outcome| ExitCode::from(outcome_code(outcome)));
+    }
+    if let Some(attached) = Attached::to(session, &run)? {
+        let view = RunView::new(&session.ui, run.id(), run.dir(), run.planned());
+        if let Some(mut follow) = attached.follow(Some(view))? {
+            follow.until_ended(Manner::Watching, None, None)?;
+            return match attached.close(follow)? {
+                Some(ended) => Ok(ExitCode::from(outcome_code(ended.outcome))),
+                None => {
+                    session.ui.note(&format!("run {} goes on", run.id()));
+                    Ok(ExitCode::from(Kind::Interrupted.code()))
+                }
+            };
+        }
+    }
+    follow(session, &run).map(|outcome| ExitCode::from(outcome_code(outcome)))
 }
 
-fn follow(session: &Session, run: &Run) -> Result<mlctl_core::event::Outcome, CommandError> {
+fn follow(session: &Session, run: &Run) -> Result<Outcome, CommandError> {
     let begun = run.meta.started;
     if let Some(ended) = run.ended() {
         run_view::summarise(&session.ui, run.id(), &ended, ended.at.saturating_sub(begun), run.meta.reused.as_deref())?;
@@ -49,7 +68,7 @@ fn follow(session: &Session, run: &Run) -> Result<mlctl_core::event::Outcome, Co
 }
 
 /// Every event as a line.
-fn follow_json(session: &Session, run: &Run) -> Result<mlctl_core::event::Outcome, CommandError> {
+fn follow_json(session: &Session, run: &Run, mut upkeep: Option<Upkeep>) -> Result<Outcome, CommandError> {
     let mut follower = run.follow();
     loop {
         let ended = run.ended();
@@ -59,6 +78,7 @@ fn follow_json(session: &Session, run: &Run) -> Result<mlctl_core::event::Outcom
         if let Some(ended) = ended {
             return Ok(ended.outcome);
         }
+        upkeep = upkeep.map(Upkeep::check).transpose()?;
         std::thread::sleep(RunView::TICK);
     }
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{complete, select};
 use crate::error::CommandError;
 use crate::record::{InstanceState, Phase, Run, Runs};
+use crate::run::attach;
 use crate::session::{Session, open_store, provenance};
 use crate::ui::run_view;
 use crate::ui::style::STRONG;
@@ -54,8 +55,8 @@ impl Explanation {
 
 /// Explains why an instance ran, was reused, skipped or cancelled.
 pub(super) fn why(session: &Session, args: &WhyArgs) -> Result<ExitCode, CommandError> {
+    let run = attach::find_fresh(session, &args.run)?;
     let runs = session.runs()?;
-    let run = runs.find(&args.run)?;
     let state = run.fold();
     let id = select::instance(&run, &state, &args.instance)?;
     let instance = &state.instances[&id];

@@ -11,7 +11,6 @@ use mlctl_core::forecast::{Forecast, Outlook};
 use mlctl_core::graph::InstanceIx;
 use mlctl_core::plan::Plan;
 use mlctl_core::submission::{Known, Part, Submission};
-use mlctl_core::units::{Cutting, Unit, units};
 use serde_json::Value;
 
 use super::Engine;
@@ -24,13 +23,24 @@ use crate::session::{self, Project};
 mod check;
 mod compile;
 mod elsewhere;
+mod explain;
+mod follow;
 pub(crate) mod images;
+mod judge;
+mod logs;
 mod names;
+mod place;
 mod pod;
+mod poll;
+mod submit;
+mod waiting;
 
 pub(crate) use check::check;
-use compile::{Job, compile};
 pub(crate) use elsewhere::Elsewhere;
+pub(crate) use follow::{Follow, Followed, Manner};
+pub(crate) use logs::{Logs, Wanted};
+pub(crate) use place::{Place, own_directory};
+pub(crate) use submit::{Compiled, Cut, Order, push, submit};
 
 /// The id of a run that is only shown: a run that is submitted chooses its own.
 const SHOWN: &str = "dry-run";
@@ -47,39 +57,18 @@ pub(crate) fn manifest(
     asked: &Asked,
     forecast: &Forecast,
 ) -> Result<Option<Value>, CommandError> {
-    let plan = forecast.plan();
-    let ends = ends(forecast);
-    let cutting = Cutting::of(&context.merged);
-    let units = units(plan, &cutting, &|ix| ends.get(&ix).copied().unwrap_or_default());
-    if units.is_empty() {
+    let cut = Cut::of(context, forecast);
+    if cut.is_empty() {
         return Ok(None);
     }
-    let (lock, target) = (Lock::read(&project.root)?, Engine::Argo.target(project, context));
+    let (lock, target) = (Lock::read(&project.root)?, Engine::Argo(None).target(project, context));
     let store = session::store_root()?;
     let of = images::Of { project, context, lock: &lock, target: &target, store: &store };
-    let images = of.known(&images::environments(plan, &units))?;
+    let images = of.known(&images::environments(forecast.plan(), cut.units()))?;
+    let (cut, images) = (&cut, &images);
+    let order = Order { project, context, asked, forecast, cut, images, fail_fast: false, deadline: None };
     let ids = (1_u32..).map(|n| if n == 1 { SHOWN.to_owned() } else { format!("{SHOWN}-{n}") });
-    for run in ids {
-        let submission = submission((project, context), asked, forecast, (&units, &cutting), &run);
-        let bytes = submission.to_bytes();
-        let bytes = bytes.map_err(|error| CommandError::failed("cannot write the submission").because(&error))?;
-        let job = Job {
-            plan,
-            units: &units,
-            cutting: &cutting,
-            context: &context.merged,
-            run: &run,
-            submission: Digest::of(&bytes),
-            images: &images.steps,
-            executor: &images.executor,
-            owner: (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
-        };
-        let workflow = compile(&job).map_err(|diags| CommandError::diags(project.source.clone(), diags))?;
-        if !job.clashes() {
-            return Ok(Some(workflow));
-        }
-    }
-    Ok(None)
+    Ok(order.compile(ids)?.map(|compiled| compiled.workflow))
 }
 
 /// Which instances end without anything being run for them.
@@ -88,7 +77,7 @@ fn ends(forecast: &Forecast) -> BTreeMap<InstanceIx, bool> {
 }
 
 /// The results that nothing need be run for.
-fn results(forecast: &Forecast) -> BTreeMap<Digest, Arc<ActionResult>> {
+pub(crate) fn results(forecast: &Forecast) -> BTreeMap<Digest, Arc<ActionResult>> {
     let cached = forecast.iter().filter(|(_, outlook)| matches!(outlook, Outlook::Ends(Status::Cached, _)));
     cached.filter_map(|(instance, _)| Some((instance.key()?, instance.result()?.clone()))).collect()
 }
@@ -97,7 +86,7 @@ fn submission(
     (project, context): (&Project, &Context),
     asked: &Asked,
     forecast: &Forecast,
-    (units, cutting): (&[Unit], &Cutting),
+    cut: &Cut,
     run: &str,
 ) -> Submission {
     let plan: &Plan = forecast.plan();
@@ -114,7 +103,7 @@ fn submission(
         force: asked.force.clone(),
         resources: placed.map(|(name, placed)| (name.clone(), placed.resources)).collect(),
         known: Known::of(plan, forecast.facts()),
-        pods: cutting.workers.then_some(cutting.pods),
-        units: units.iter().map(|unit| (plan.step(unit.first()).name.clone(), Part::of(plan, unit))).collect(),
+        pods: cut.cutting.workers.then_some(cut.cutting.pods),
+        units: cut.units.iter().map(|unit| (plan.step(unit.first()).name.clone(), Part::of(plan, unit))).collect(),
     }
 }

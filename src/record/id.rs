@@ -12,7 +12,7 @@ const LENGTH: usize = 8;
 const LETTERS: usize = 19;
 
 /// A new id.
-pub(super) fn new() -> String {
+pub(crate) fn new() -> String {
     // Hashers are seeded by the system: chance enough for a name whose clashes are found when its directory is made.
     let mut random = RandomState::new().hash_one(std::process::id());
     let mut next = |among: usize| {

@@ -142,6 +142,9 @@ impl Run {
         if let Some(ended) = self.read_ended() {
             return Some(ended);
         }
+        if self.meta.cluster.is_some() {
+            return None;
+        }
         match self.finish_if_dead() {
             Ok(ended) => ended,
             // A project that cannot be written to can be read all the same.
@@ -197,7 +200,7 @@ impl Run {
         }
         if self.meta.reused.is_some() {
             state.reuse(self.meta.started);
-        } else if state.ended.is_none() && !lease::is_held(&self.dir) {
+        } else if state.ended.is_none() && self.meta.cluster.is_none() && !lease::is_held(&self.dir) {
             let at = self.last_sign_of_life(&state);
             for event in state.interrupted() {
                 state.apply(&Recorded { at, event });
@@ -314,7 +317,7 @@ fn millis(time: SystemTime) -> u64 {
 }
 
 /// Bytes up to and with the last line break.
-fn whole_lines(bytes: &[u8]) -> usize {
+pub(super) fn whole_lines(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
 }
 

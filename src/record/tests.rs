@@ -19,6 +19,7 @@ fn meta(started: u64) -> RunMeta {
         commit: None,
         mlctl: "0".into(),
         reused: None,
+        cluster: None,
     }
 }
 

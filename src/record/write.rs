@@ -9,6 +9,7 @@ use mlctl_core::event::{Event, Outcome, Recorded};
 use serde::Serialize;
 
 use super::lease::Lease;
+use super::read::{Run, whole_lines};
 use super::{Ended, Highlights, RunMeta, Tally, home, id, make_home};
 use crate::error::CommandError;
 
@@ -44,7 +45,10 @@ impl RunWriter {
         instances: impl IntoIterator<Item = &'a str>,
     ) -> io::Result<Self> {
         prepare(project, &meta.spec, spec)?;
-        let (id, new) = new_dir(project)?;
+        let (id, new) = match meta.id.as_str() {
+            "" => new_dir(project)?,
+            given => (given.to_owned(), dir_for(project, given)?),
+        };
         meta.id.clone_from(&id);
         let lease = Lease::create(&new)?;
         fs::create_dir(new.join("logs"))?;
@@ -60,6 +64,24 @@ impl RunWriter {
         let dir = publish(project, &new, &meta)?;
         let tally = Tally { total, ..Tally::default() };
         Ok(Self { id, dir, events, buffer: Vec::with_capacity(64 * 1024), tally, _lease: lease })
+    }
+
+    /// Goes on with the record of a run on a cluster; `None`: another process does. What a dead writer left of a line is
+    /// removed.
+    pub(crate) fn resume(run: &Run) -> Result<Option<Self>, CommandError> {
+        let resume = || {
+            let Some(lease) = Lease::take_over(run.dir())? else { return Ok(None) };
+            let path = run.dir().join("events.jsonl");
+            let whole = whole_lines(&fs::read(&path)?);
+            let events = OpenOptions::new().append(true).open(&path)?;
+            events.set_len(whole as u64)?;
+            let tally = run.fold().tally();
+            let (id, dir) = (run.id().to_owned(), run.dir().to_owned());
+            Ok(Some(Self { id, dir, events, buffer: Vec::new(), tally, _lease: lease }))
+        };
+        resume().map_err(|error: io::Error| {
+            CommandError::missing(format!("cannot write the record of run `{}`", run.id())).because(&error)
+        })
     }
 
     /// Records a run in which nothing had to be done: all is as `meta.reused` made it. Writes no events.
@@ -151,7 +173,7 @@ impl RunWriter {
 }
 
 /// The log of an attempt in a run's directory.
-pub(super) fn log_path(dir: &Path, instance: &str, attempt: u32) -> PathBuf {
+pub(crate) fn log_path(dir: &Path, instance: &str, attempt: u32) -> PathBuf {
     dir.join("logs").join(format!("{instance}.{attempt}.log"))
 }
 
@@ -204,6 +226,16 @@ fn new_dir(project: &Path) -> io::Result<(String, PathBuf)> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// An empty directory for a run whose name is given.
+fn dir_for(project: &Path, id: &str) -> io::Result<PathBuf> {
+    let runs = home(project).join("runs");
+    let new = runs.join(format!(".{id}.{}", std::process::id()));
+    // What a process of the same number left.
+    let _ = fs::remove_dir_all(&new);
+    fs::create_dir(&new)?;
+    Ok(new)
 }
 
 /// Gives the new run its name. The index first: an id there without a directory is passed over.

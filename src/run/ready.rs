@@ -2,27 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mlctl_core::action::{Artifact, ArtifactKind};
 use mlctl_core::digest::Digest;
+use mlctl_core::forecast::Forecast;
 use mlctl_core::plan::Plan;
 use mlctl_core::scheduler::Facts;
 use mlctl_core::workflow::EnvironmentKind;
 use mlctl_exec::store::Store;
+use mlctl_remote::Remote;
 
 use crate::config::Context;
 use crate::config::secret::{self, Secrets};
-use crate::engine::Engine;
+use crate::engine::{Engine, argo};
 use crate::environment::{self, Known, NamedImage, Progress, Realisation, RealisationKind, Target};
 use crate::error::CommandError;
-use crate::forecast;
+use crate::forecast::{self, Stored};
 use crate::image::{Builder, How, Image, check};
 use crate::lock::{self, Lock, Mode, Wanted};
 use crate::platform::docker::Daemon;
 use crate::prepare::{self, Files};
 use crate::record::UsedEnvironment;
-use crate::remote::shared::Shared;
+use crate::remote::{self, shared::Shared};
 use crate::session::{Project, Session};
 use crate::ui::build_view::BuildView;
 use crate::ui::preparing::Preparing;
@@ -39,11 +41,13 @@ pub(super) struct Making<'a> {
     pub(super) target: &'a Target,
     pub(super) plan: &'a Plan,
     pub(super) files: &'a Files,
-    pub(super) store: &'a Store,
+    pub(super) store: &'a Arc<Store>,
     /// The file with the context's certificate authorities.
     pub(super) authorities: Option<&'a Path>,
     /// The store that the context shares with other machines.
     pub(super) shared: Option<&'a Shared>,
+    /// The store of a cluster's runs.
+    pub(super) remote: Option<&'a Arc<Remote>>,
     /// Whether the lock may be changed.
     pub(super) mode: Mode,
 }
@@ -51,6 +55,8 @@ pub(super) struct Making<'a> {
 /// What is there.
 pub(super) struct Ready {
     pub(super) facts: Facts,
+    /// On a cluster: what is done already.
+    pub(super) forecast: Option<Forecast>,
     pub(super) realisations: BTreeMap<String, Realisation>,
     /// In containers: the images that are there, by environment; `None`: of steps without one.
     pub(super) images: BTreeMap<Option<String>, Image>,
@@ -85,7 +91,11 @@ impl Making<'_> {
         let Self { session, project, context, target, plan, files, store, .. } = *self;
         let wanted = Wanted::by(prepare::steps(plan));
         self.check(&wanted)?;
-        let secrets = Secrets::fetch(context, &project.source, prepare::steps(plan))?;
+        let secrets = match self.engine {
+            // Pods have theirs from the cluster.
+            Engine::Argo(_) => Secrets::default(),
+            _ => Secrets::fetch(context, &project.source, prepare::steps(plan))?,
+        };
         secrets.visible().for_each(|name| session.ui.warning(&secret::is_visible(name)));
         let progress = Preparing::new(&session.ui);
         let tell: &Progress<'_> = &|update| progress.update(update);
@@ -116,11 +126,16 @@ impl Making<'_> {
         let names = wanted.environments.iter().copied();
         let realisations = environment::realisations(&project.workflow, &project.source, &known, names)?;
         let facts = prepare::facts((project, context, plan), target, &trees, &realisations, inputs, &lock)?;
-        let mut stored = forecast::Stored { store, inputs: &files.inputs, keeps: false };
+        let mut stored = Stored { store, inputs: &files.inputs, keeps: false };
         if let Some(shared) = self.shared {
             shared.fetch(&session.ui, plan, &facts, stored);
         }
-        let running = forecast::environments_that_run(plan, &facts, &mut stored);
+        let forecast = self.remote.map(|remote| self.forecast(&facts, stored, remote)).transpose()?;
+        let running = match &forecast {
+            Some(forecast) => forecast::environments_of(forecast),
+            None => forecast::environments_that_run(plan, &facts, &mut stored),
+        };
+        let running_names = || running.iter().map(Option::as_deref).collect();
         let lock = match self.engine {
             Engine::Process => {
                 for name in running.iter().flatten() {
@@ -128,16 +143,27 @@ impl Making<'_> {
                 }
                 lock
             }
-            Engine::Docker(_) | Engine::Argo => {
-                let running = running.iter().map(Option::as_deref).collect();
-                let (lock, made) = self.containers(&running, &images, tell)?;
+            Engine::Docker(_) => {
+                let (lock, made) = self.containers(&running_names(), &images, tell)?;
                 images.extend(made);
                 lock
             }
+            // Which images the pods need is known when it is known what runs.
+            Engine::Argo(_) => self.locked(&Wanted { bases: running_names(), ..Wanted::default() }, tell)?,
         };
         let host = environment::host(&target.platform);
         let lock = text_of(&lock, &project.root);
-        Ok(Ready { facts, realisations, images, secrets, host, lock, requirements })
+        Ok(Ready { facts, forecast, realisations, images, secrets, host, lock, requirements })
+    }
+
+    /// What a cluster's run would find done.
+    fn forecast(&self, facts: &Facts, mut stored: Stored<'_>, remote: &Remote) -> Result<Forecast, CommandError> {
+        if argo::shares_store(self.context, self.store.root()) {
+            return Ok(mlctl_core::forecast::forecast(self.plan.clone(), facts.clone(), &mut stored));
+        }
+        let url = self.context.store_url();
+        let found = remote::forecast_there(self.plan, facts, stored, remote);
+        found.map_err(|error| remote::failure(format!("cannot look results up in `{url}`"), url, &error))
     }
 
     /// What environments that are to be built lack is told before any work.

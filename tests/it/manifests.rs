@@ -161,14 +161,14 @@ fn what_cannot_be_on_a_cluster_is_refused() {
 }
 
 #[test]
-fn a_manifest_is_for_plans_on_clusters_and_runs_there_are_not_yet() {
+fn a_manifest_is_for_plans_on_clusters_and_only_runs_there_are_submitted() {
     let project = on_cluster("steps.a = { command = [\"c\"] }", "");
     let ended = project.run(&["runs", "--output", "manifest"]);
     assert!(ended.code == 2 && ended.stderr.contains("mlctl plan"), "{}", ended.stderr);
     let ended = project.run(&["plan", "--output", "manifest"]);
     assert!(ended.code == 2 && ended.stderr.contains("argo"), "{}", ended.stderr);
-    let ended = project.run(&["run", "--context", "cluster"]);
-    assert!(ended.code == 2 && ended.stderr.contains("argo"), "{}", ended.stderr);
+    let ended = project.run(&["submit"]);
+    assert!(ended.code == 2 && ended.stderr.contains("runs on this machine"), "{}", ended.stderr);
     let ended = project.run(&["plan", "--context", "cluster"]);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
 }

@@ -192,6 +192,11 @@ impl<'a> Instance<'a> {
         self.scheduler.plan.graph.matrix(self.ix)
     }
 
+    /// Its place among those of its step.
+    pub fn row(&self) -> u32 {
+        self.scheduler.plan.graph.row(self.ix)
+    }
+
     /// Where it stands.
     pub fn state(&self) -> State {
         self.scheduler.node(self.ix).state

@@ -45,6 +45,21 @@ impl Remote {
         })
     }
 
+    /// The record of this name of each run that has one.
+    pub fn record_of_runs(&self, name: &str) -> Result<Vec<(String, Bytes)>, RemoteError> {
+        let runs = self.runs()?;
+        self.block_on(|inner| async move {
+            let get = |run: String| {
+                let (inner, name) = (inner.clone(), name.to_owned());
+                async move {
+                    let record = inner.bucket.get(&names::record(&inner.bucket.prefix, &run, &name)).await?;
+                    Ok(record.map(|bytes| (run, bytes)))
+                }
+            };
+            Ok(each(runs, inner.parallel, get).await?.into_iter().flatten().collect())
+        })
+    }
+
     /// The names of the records of a run below each of these directories.
     pub fn records_below(&self, run: &str, directories: &[String]) -> Result<Vec<String>, RemoteError> {
         self.block_on(|inner| async move {

@@ -41,6 +41,8 @@ pub(crate) struct Job<'a> {
     pub(crate) executor: &'a str,
     /// The user and group to whom the nodes' directory belongs that is the store, if it is one.
     pub(crate) owner: (u32, u32),
+    /// The seconds that it may take.
+    pub(crate) deadline: Option<u64>,
 }
 
 impl Job<'_> {
@@ -151,6 +153,10 @@ fn spec(job: &Job<'_>, templates: Vec<Value>) -> Value {
     }
     if let Some(secrets) = &context.image_pull_secrets {
         add("imagePullSecrets", secrets.iter().map(|name| json!({ "name": name })).collect());
+    }
+    // Also when nobody follows it any more.
+    if let Some(seconds) = job.deadline {
+        add("activeDeadlineSeconds", json!(seconds));
     }
     if let Some(parallelism) = context.parallelism {
         add("parallelism", json!(parallelism));

@@ -59,7 +59,6 @@ impl Of<'_> {
     }
 
     /// Makes the images, and brings them to where the nodes find them.
-    #[expect(dead_code, reason = "runs on clusters call it, which are being built")]
     pub(crate) fn ready(&self, session: &Session, names: &BTreeSet<Option<&str>>) -> Result<Images, CommandError> {
         let place = Place::of(self.context)?;
         let view = BuildView::new(&session.ui);

@@ -1,0 +1,193 @@
+//! A run on a cluster as any machine sees it: its records in the store of its context, and its workflow.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mlctl_core::action::Artifact;
+use mlctl_core::event::Reason;
+use mlctl_core::records::{self, Cancel};
+use mlctl_core::submission::Submission;
+use mlctl_exec::store::Store;
+use mlctl_remote::{Remote, RemoteError};
+use serde::Serialize;
+
+use crate::config::Context;
+use crate::error::CommandError;
+use crate::platform::kube::{Cluster, Fault, Pod};
+use crate::record::OnCluster;
+use crate::remote;
+use crate::ui::time::now;
+
+/// How long pods may take to end when their run has.
+const LINGERING: Duration = Duration::from_secs(5);
+/// How long what is told to end then has.
+const GRACE_SECONDS: u32 = 30;
+/// After so long they are removed, whatever they do.
+const KILL: Duration = Duration::from_secs(60);
+/// So long it is looked after.
+const SWEEP: Duration = Duration::from_secs(120);
+/// How often it is looked.
+const TURN: Duration = Duration::from_millis(500);
+
+/// Where a run is.
+pub(crate) struct Place {
+    /// The run's id.
+    pub(crate) run: String,
+    /// Its workflow's name.
+    pub(crate) workflow: String,
+    /// Its context, as this machine has it.
+    pub(crate) context: Context,
+    /// Its records, and what it makes.
+    pub(crate) remote: Arc<Remote>,
+    /// This machine's store.
+    pub(crate) store: Arc<Store>,
+    cluster: OnceLock<Arc<Cluster>>,
+}
+
+impl Place {
+    /// Of a run that may not be there yet, whose records are in the context's store `remote`.
+    pub(crate) fn new(context: &Context, store: &Arc<Store>, remote: &Arc<Remote>, run: &str, workflow: &str) -> Self {
+        Self {
+            run: run.to_owned(),
+            workflow: workflow.to_owned(),
+            context: context.clone(),
+            remote: remote.clone(),
+            store: store.clone(),
+            cluster: OnceLock::new(),
+        }
+    }
+
+    /// The same, with the cluster connected already.
+    pub(crate) fn on(self, cluster: &Arc<Cluster>) -> Self {
+        Self { cluster: OnceLock::from(cluster.clone()), ..self }
+    }
+
+    /// The cluster, connected when it is first needed.
+    pub(crate) fn cluster(&self) -> Result<&Arc<Cluster>, CommandError> {
+        if let Some(cluster) = self.cluster.get() {
+            return Ok(cluster);
+        }
+        let cluster = Cluster::connect(&self.context)?;
+        Ok(self.cluster.get_or_init(|| cluster))
+    }
+
+    /// What is known of where the run is.
+    pub(crate) fn on_cluster(&self, project: &str, namespace: &str) -> OnCluster {
+        OnCluster {
+            project: project.to_owned(),
+            store: self.store_url().to_owned(),
+            workflow: self.workflow.clone(),
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// The store's URL.
+    pub(crate) fn store_url(&self) -> &str {
+        self.context.store_url()
+    }
+
+    /// Whether pods work on this machine's own store.
+    pub(crate) fn shares_store(&self) -> bool {
+        super::shares_store(&self.context, self.store.root())
+    }
+
+    /// A record of the run; `None`: there is none.
+    pub(crate) fn record(&self, name: &str) -> Result<Option<Bytes>, CommandError> {
+        self.remote.record(&self.run, name).map_err(|error| self.failed("read the records of", &error))
+    }
+
+    /// Puts a record unless there is one; gives what is there instead.
+    pub(crate) fn put(&self, name: &str, record: &impl Serialize) -> Result<Option<Bytes>, CommandError> {
+        let bytes = records::encode(record);
+        let bytes = bytes.map_err(|error| CommandError::failed("cannot write a record").because(&error))?;
+        self.put_bytes(name, bytes)
+    }
+
+    /// The same, of bytes.
+    pub(crate) fn put_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<Option<Bytes>, CommandError> {
+        self.remote.create_record(&self.run, name, bytes).map_err(|error| self.failed("write the records of", &error))
+    }
+
+    /// What was submitted; `None`: nothing was under this id.
+    pub(crate) fn submission(&self) -> Result<Option<Submission>, CommandError> {
+        let Some(bytes) = self.record(records::SUBMISSION)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            CommandError::missing(format!("cannot read what run `{}` is", self.run))
+                .because(&error)
+                .hint("another version of mlctl has written it: use that, or a newer one")
+        })
+    }
+
+    /// Tells everybody that the run is to end, and Argo to start nothing more.
+    pub(crate) fn cancel(&self, reason: Reason, again: bool) -> Result<(), CommandError> {
+        self.put(records::CANCEL, &Cancel { at: now(), reason })?;
+        self.shut_down(again)
+    }
+
+    /// Tells Argo to start nothing more and to end what runs; but for `at_once` the exit handler runs.
+    pub(crate) fn shut_down(&self, at_once: bool) -> Result<(), CommandError> {
+        let cluster = self.cluster()?;
+        let told = cluster.shut_down(&self.workflow, if at_once { "Terminate" } else { "Stop" });
+        told.map_err(|fault| cluster.explain("end the run on", &fault))
+    }
+
+    /// Stays until nothing of a run that has ended is left on the cluster. Argo does not look after the pods of a
+    /// workflow that is over: what does not listen is killed.
+    pub(crate) fn sweep(&self) -> Result<(), CommandError> {
+        let cluster = self.cluster()?;
+        let failed = |fault: Fault| cluster.explain("remove the run's pods from", &fault);
+        let began = Instant::now();
+        let mut asked = None;
+        loop {
+            let workflow = cluster.workflow(&self.workflow).map_err(failed)?;
+            let is_over = workflow.is_none_or(|workflow| workflow.is_finished());
+            let pods = cluster.pods(&self.workflow).map_err(failed)?;
+            let live: Vec<&Pod> = pods.iter().filter(|pod| !pod.has_ended()).collect();
+            if is_over && live.is_empty() {
+                return Ok(());
+            }
+            let (lasted, grace) = (began.elapsed(), if began.elapsed() < KILL { GRACE_SECONDS } else { 0 });
+            if lasted > LINGERING && asked != Some(grace) {
+                live.iter().try_for_each(|pod| cluster.delete_pod(&pod.metadata.name, grace)).map_err(failed)?;
+                asked = Some(grace);
+            }
+            if lasted > SWEEP {
+                let names: Vec<&str> = live.iter().map(|pod| pod.metadata.name.as_str()).collect();
+                return Err(CommandError::missing(format!("run `{}` has ended, but not all of it is gone", self.run))
+                    .cause(format!("pods are left: {}", names.join(", ")))
+                    .hint(format!("is their node lost? `kubectl -n {} get pods` shows it", cluster.namespace())));
+            }
+            std::thread::sleep(TURN);
+        }
+    }
+
+    /// The names of what is directly in a stored directory.
+    pub(crate) fn entries(&self, directory: &Artifact) -> Result<Vec<String>, String> {
+        let manifest = self.store.manifest(&directory.digest).map_err(|error| error.to_string())?;
+        Ok(manifest.names().into_iter().map(str::to_owned).collect())
+    }
+
+    /// What is at a path in a stored directory.
+    pub(crate) fn entry(&self, directory: &Artifact, path: &str) -> Result<Artifact, String> {
+        self.store.sub(directory, path).map_err(|error| error.to_string())
+    }
+
+    /// What the store's trouble means.
+    pub(crate) fn failed(&self, doing: &str, error: &RemoteError) -> CommandError {
+        let message = format!("cannot {doing} run `{}` in the store `{}`", self.run, self.store_url());
+        remote::failure(message, self.store_url(), error)
+    }
+}
+
+/// The directory that a `file://` store is, which must be this machine's own store.
+pub(crate) fn own_directory<'a>(context: &'a Context, store: &Path) -> Result<Option<&'a str>, CommandError> {
+    let Some(directory) = context.merged.store.as_ref().and_then(super::pod::directory) else { return Ok(None) };
+    if Path::new(directory) == store {
+        return Ok(Some(directory));
+    }
+    Err(CommandError::usage(format!("the store `file://{directory}` of the context `{}` is not this machine's own", context.name))
+        .cause(format!("this machine's is {}", store.display()))
+        .hint("a directory serves a cluster whose nodes have this machine's store mounted; MLCTL_STORE names that, else use an object store"))
+}
