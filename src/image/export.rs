@@ -240,3 +240,6 @@ fn media_type(start: &[u8]) -> &'static str {
         _ => oci::LAYER,
     }
 }
+
+#[cfg(test)]
+mod tests;

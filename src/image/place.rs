@@ -22,11 +22,12 @@ impl<'a> Place<'a> {
         match (context.merged.images.as_deref(), registry, cluster) {
             (Some("kind"), _, Some(cluster)) | (None, None, Some(cluster)) => Ok(Self::Kind(cluster)),
             (Some("registry") | None, Some(registry), _) => Ok(Self::Registry(registry.trim_end_matches('/'))),
-            (Some("kind"), _, None) => Err(CommandError::usage(format!("context `{name}` loads images into no cluster"))
+            (Some("kind"), _, None) => Err(CommandError::usage(format!("the context `{name}` loads images into no cluster"))
                 .cause(format!("it has `images = \"kind\"`, and its kube-context is `{kube_context}`, which kind did not make"))
                 .hint("kind calls them `kind-NAME`; for other clusters name a registry: `registry = \"ghcr.io/acme\"`")),
-            _ => Err(CommandError::usage(format!("context `{name}` does not say where its nodes get images"))
-                .hint(format!("add `registry = \"ghcr.io/acme\"` to [contexts.{name}]; of a kind cluster its `kube-context` says enough"))),
+            _ => Err(CommandError::usage(format!("the context `{name}` names no registry")).hint(format!(
+                "say where images go: `registry = \"ghcr.io/acme\"` in [contexts.{name}]; for a kind cluster its `kube-context` says enough"
+            ))),
         }
     }
 

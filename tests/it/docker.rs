@@ -14,6 +14,7 @@ mod credentials;
 mod faults;
 mod images;
 mod keys;
+mod kind;
 mod leftovers;
 mod own;
 mod proxy;

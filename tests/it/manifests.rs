@@ -155,7 +155,7 @@ fn what_cannot_be_on_a_cluster_is_refused() {
     let nowhere = "engine = \"argo\"\nstore = { url = \"s3://b\" }\nkube-context = \"gke\"";
     let project = |context: &str| Project::new(&format!("project.name = \"p\"\n{step}\n[contexts.cluster]\n{context}"));
     let error = refused(&project(nowhere));
-    assert!(error.contains("does not say where its nodes get images"), "{error}");
+    assert!(error.contains("names no registry"), "{error}");
     let error = refused(&project(&format!("{nowhere}\nimages = \"kind\"")));
     assert!(error.contains("its kube-context is `gke`"), "{error}");
 }
