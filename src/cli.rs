@@ -116,7 +116,7 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Remove old runs, and from the store what nothing needs.
     Gc(gc::GcArgs),
-    /// List the contexts, or show one: where steps run.
+    /// List, show, check, make or remove contexts: where steps run.
     #[command(subcommand)]
     Context(context::ContextCommand),
     /// Print the JSON Schema of mlctl.toml.
@@ -150,7 +150,7 @@ impl Command {
             Self::Cancel(args) => cancel::cancel(session, &args),
             Self::Sync(args) => sync::sync(session, &args),
             Self::Gc(args) => gc::gc(session, &args),
-            Self::Context(command) => context::context(session, &command),
+            Self::Context(command) => context::context(session, command),
             Self::Schema => schema::schema(session),
             Self::Completion(args) => completion::completion(session, &args),
             Self::Man(args) => completion::man(session, &args),

@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use mlctl_core::context::{ContextLayer, EngineKind, SecretFrom, StepPlacement};
 use serde_json::{Value, json};
 
+pub(crate) mod file;
 pub(crate) mod secret;
 
 /// Which layer gave a value, the weakest first.

@@ -8,10 +8,13 @@ use serde_json::json;
 use super::complete;
 use crate::config::{Context, Layers};
 use crate::error::CommandError;
-use crate::session::Session;
+use crate::session::{Project, Session};
 use crate::ui::Format;
 use crate::ui::style::FAINT;
 use crate::ui::table::Table;
+
+mod check;
+mod create;
 
 /// What to do with contexts.
 #[derive(Debug, Subcommand)]
@@ -24,18 +27,43 @@ pub(crate) enum ContextCommand {
         #[arg(value_name = "NAME", add = complete::contexts())]
         name: Option<String>,
     },
+    /// Check whether a context can run the project, as far as that can be told without trying.
+    Check {
+        /// Its name [default: the one in force].
+        #[arg(value_name = "NAME", add = complete::contexts())]
+        name: Option<String>,
+    },
+    /// Make a cluster, and the context to run there.
+    #[command(subcommand)]
+    Create(create::CreateCommand),
+    /// Remove a context that was made so, and its cluster.
+    Delete(create::DeleteArgs),
 }
 
-/// Lists contexts, or shows one.
-pub(super) fn context(session: &Session, command: &ContextCommand) -> Result<ExitCode, CommandError> {
-    let project = session.project()?;
-    let layers = session.contexts(&project)?;
+/// Lists, shows, checks, makes or removes contexts.
+pub(super) fn context(session: &Session, command: ContextCommand) -> Result<ExitCode, CommandError> {
     match command {
-        ContextCommand::List => list(session, &layers, &session.context(&project)?)?,
-        ContextCommand::Show { name: None } => show(session, &session.context(&project)?)?,
-        ContextCommand::Show { name: Some(name) } => show(session, &session.named_context(&layers, name)?)?,
-    }
+        ContextCommand::List => {
+            let project = session.project()?;
+            list(session, &session.contexts(&project)?, &session.context(&project)?)
+        }
+        ContextCommand::Show { name } => show(session, &named(session, &session.project()?, name.as_deref())?),
+        ContextCommand::Check { name } => {
+            let project = session.project()?;
+            check::check(session, (&project, &named(session, &project, name.as_deref())?))
+        }
+        ContextCommand::Create(command) => create::create(session, command),
+        ContextCommand::Delete(args) => create::delete(session, &args),
+    }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The context of that name, or the one in force.
+fn named(session: &Session, project: &Project, name: Option<&str>) -> Result<Context, CommandError> {
+    match name {
+        None => session.context(project),
+        Some(name) => session.named_context(&session.contexts(project)?, name),
+    }
 }
 
 fn list(session: &Session, layers: &Layers, current: &Context) -> Result<(), CommandError> {

@@ -92,6 +92,21 @@ pub(crate) fn check_of_build(
     CommandError::all(missing)
 }
 
+/// Whether each secret that `steps` name has a value on this machine, as far as can be told without running a command.
+pub(crate) fn check<'a>(
+    context: &Context,
+    source: &Source,
+    steps: impl IntoIterator<Item = &'a Step>,
+) -> Result<(), CommandError> {
+    let is_command = |name: &str| matches!(context.merged.secrets.get(name), Some(SecretFrom::Command(_)));
+    let named = steps.into_iter().flat_map(|step| step.secrets.iter().map(move |name| (step, name)));
+    let missing = named.filter(|(_, name)| !is_command(name)).filter_map(|(step, name)| {
+        let why = value(context, name).err()?;
+        Some(missing(source, (&format!("`{}`", step.name), step.span), name, why))
+    });
+    CommandError::all(missing)
+}
+
 /// The settings that `steps` name: every one must have a value.
 pub(crate) fn settings<'a>(
     context: &Context,

@@ -14,6 +14,9 @@ use tokio::io::AsyncWriteExt as _;
 use super::docker::{Daemon, failure};
 use crate::error::CommandError;
 
+pub(crate) mod install;
+pub(crate) mod made;
+
 /// The label of the containers that are nodes: the cluster's name.
 const CLUSTER: &str = "io.x-k8s.kind.cluster";
 /// What such a container is.

@@ -1,12 +1,13 @@
 //! `mlctl build --push` into the nodes of the test bed's kind cluster.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
 use super::cli;
-use crate::support::{Project, Start, skip};
+use crate::support::{Ended, Project, Start, mlctl, skip};
 
 /// The test bed's own cluster, if it is there.
 fn cluster() -> Option<String> {
@@ -132,4 +133,116 @@ fn a_cluster_that_is_not_there_is_named() {
     let ended = layers.project.run(&["build", "--push", "--context", "there"]);
     assert!(ended.code == 3 && ended.stderr.contains("there is no kind cluster `no-such-cluster`"), "{ended:?}");
     assert!(ended.stderr.contains("mlctl context create kind"), "{ended:?}");
+}
+
+/// A directory with a user's home, and a kubeconfig of its own; a cluster that is left over goes with it.
+struct Home {
+    project: Project,
+    name: String,
+}
+
+impl Home {
+    fn run(&self, arguments: &[&str]) -> Ended {
+        let mut command = self.project.command(mlctl());
+        command.env("KUBECONFIG", self.project.home().join("kubeconfig")).args(arguments).ended()
+    }
+
+    fn config(&self) -> String {
+        std::fs::read_to_string(self.project.home().join(".config/mlctl/config.toml")).unwrap()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let mut kind = self.project.command("kind");
+        kind.env("KUBECONFIG", self.project.home().join("kubeconfig"));
+        kind.args(["delete", "cluster", "--name", &format!("mlctl-{}", self.name)]).ended();
+    }
+}
+
+/// The manifests that the test bed installs Argo from.
+fn argo() -> String {
+    let path = std::env::var_os("PATH").unwrap();
+    let kind = std::env::split_paths(&path).map(|dir| dir.join("kind")).find(|kind| kind.exists());
+    let install = kind.expect("`kind` of the test bed is in PATH").parent().unwrap().join("../install");
+    let ended = Command::new("kubectl").arg("kustomize").arg(install).ended();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    ended.stdout
+}
+
+#[test]
+fn a_cluster_is_made_with_its_context_and_removed() {
+    let Some(bed) = cluster() else { return };
+    let project = Project::new("project.name = \"p\"\nsteps.a = { command = [\"a\"] }\n");
+    let home = Home { project, name: format!("t{:x}", std::process::id()) };
+    let own = "# Mine.\n[contexts.local]\nsettings.A = \"x\" # kept\n";
+    std::fs::create_dir_all(home.project.home().join(".config/mlctl")).unwrap();
+    std::fs::write(home.project.home().join(".config/mlctl/config.toml"), own).unwrap();
+    // As the test bed's own cluster, but for what is mounted there.
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/cluster/kind.yaml");
+    let config = std::fs::read_to_string(config).unwrap();
+    let config: Vec<&str> =
+        config.lines().filter(|line| !line.contains("Mounts:") && !line.contains("STORES")).collect();
+    home.project.write("kind.yaml", &config.join("\n"));
+    home.project.write("argo.yaml", &argo());
+    let image = cli(&["inspect", "--format", "{{.Config.Image}}", &format!("{bed}-control-plane")]);
+    let create = ["context", "create", "kind", &home.name, "--image", &image, "--config", "kind.yaml"];
+    let made = home.run(&[&create[..], &["--with-argo", "--argo-manifests", "argo.yaml", "-o", "json"]].concat());
+    assert_eq!(made.code, 0, "{made:?}");
+    let made: Value = serde_json::from_str(&made.stdout).unwrap();
+    assert_eq!(made["kube-context"], format!("kind-mlctl-{}", home.name));
+    assert!(home.config().starts_with(own), "{}", home.config());
+
+    let shown = home.run(&["context", "show", &home.name]);
+    assert!(shown.code == 0 && shown.stdout.contains("mlctl-pods"), "{shown:?}");
+    let node = format!("mlctl-{}-control-plane", home.name);
+    let store = home.project.store();
+    std::fs::write(store.join("seen"), "by both").unwrap();
+    let seen = store.join("seen");
+    assert_eq!(cli(&["exec", &node, "cat", seen.to_str().unwrap()]), "by both");
+    let kubectl = ["exec", &node, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"];
+    let can = [
+        "auth",
+        "can-i",
+        "create",
+        "workflowtaskresults",
+        "--namespace=mlctl",
+        "--as=system:serviceaccount:mlctl:mlctl-pods",
+    ];
+    assert_eq!(cli(&[&kubectl[..], &can].concat()), "yes");
+
+    // Once more does no harm; with another store it is another's cluster.
+    assert_eq!(home.run(&create).code, 0);
+    let mut other = home.project.command(mlctl());
+    let other = other.env("MLCTL_STORE", home.project.home().join("other")).args(create).ended();
+    assert!(other.code == 2 && other.stderr.contains("does not have the store mounted"), "{other:?}");
+
+    let asked = home.run(&["context", "delete", &home.name]);
+    assert!(asked.code == 2 && asked.stderr.contains("--yes"), "{asked:?}");
+    let removed = home.run(&["context", "delete", &home.name, "--yes"]);
+    assert_eq!(removed.code, 0, "{removed:?}");
+    assert_eq!(home.config(), own);
+    assert_eq!(cli(&["ps", "--all", "--quiet", "--filter", &format!("name={node}")]), "");
+    assert_eq!(home.run(&["context", "delete", &home.name, "--yes"]).code, 2);
+}
+
+#[test]
+fn what_mlctl_did_not_make_it_does_not_remove() {
+    if cluster().is_none() {
+        return;
+    }
+    let project = Project::new("project.name = \"p\"\nsteps.a = { command = [\"a\"] }\n");
+    let home = Home { project, name: "none".to_owned() };
+    let own = "[contexts.mine]\nengine = \"argo\"\nkube-context = \"kind-mlctl-testbed\"\n";
+    std::fs::create_dir_all(home.project.home().join(".config/mlctl")).unwrap();
+    std::fs::write(home.project.home().join(".config/mlctl/config.toml"), own).unwrap();
+    for arguments in [["context", "delete", "mine", "--yes"].as_slice(), &["context", "create", "kind", "mine"]] {
+        let ended = home.run(arguments);
+        assert_eq!((ended.code, home.config().as_str()), (2, own), "{ended:?}");
+    }
+    for name in ["local", "docker", "Upper", "a.b"] {
+        assert_eq!(home.run(&["context", "create", "kind", name]).code, 2, "{name}");
+    }
+    let ended = home.project.command(mlctl()).env("PATH", "/nowhere").args(["context", "create", "kind"]).ended();
+    assert!(ended.code == 3 && ended.stderr.contains("there is no `kind` command"), "{ended:?}");
 }
