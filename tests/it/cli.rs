@@ -70,3 +70,29 @@ fn redactions(project: &Project) -> Redactions {
     redactions.insert("[DIR]", project.root()).unwrap();
     redactions
 }
+
+#[test]
+fn a_context_is_checked_without_trying() {
+    let project = Project::new(
+        "project.name = \"p\"\nsteps.a = { command = [\"a\"], settings = [\"URL\"], secrets = [\"KEY\"] }\n\
+         [contexts.local]\nsettings.URL = \"x\"\n[contexts.there]\nengine = \"argo\"\nstore.url = \"s3://b\"\nsettings.URL = \"x\"\n\
+         secrets.KEY = { secret = \"s\", key = \"k\" }\n[contexts.whole]\nengine = \"argo\"\nstore.url = \"s3://b\"\n\
+         registry = \"r.example\"\nsettings.URL = \"x\"\nsecrets.KEY = { secret = \"s\", key = \"k\" }\n",
+    );
+    for (context, code, said) in [
+        ("local", 3, "needs the secret `KEY`"),
+        ("docker", 3, "needs the setting `URL`"),
+        ("there", 2, "names no registry"),
+        ("whole", 0, "as far as can be told"),
+        ("nowhere", 2, "there is no context"),
+    ] {
+        let ended = project.run(&["context", "check", context]);
+        assert!(ended.code == code && ended.stderr.contains(said), "{context}: {ended:?}");
+    }
+    let config = project.home().join(".config/mlctl/config.toml");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    std::fs::write(config, "contexts.local.secrets.KEY = { command = [\"touch\", \"ran\"] }\n").unwrap();
+    let checked = project.json(&["context", "check"]);
+    assert_eq!((&checked["name"], &checked["engine"]), (&"local".into(), &"process".into()));
+    assert!(!project.root().join("ran").exists(), "no command is run");
+}

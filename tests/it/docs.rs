@@ -17,14 +17,25 @@ fn the_page_of_commands_is_current() {
     let page = fs::read_to_string(&path).unwrap();
     let (introduction, _) = page.split_once(MARK).unwrap();
     let mut current = format!("{introduction}{MARK}");
-    for command in commands(&[]) {
-        section(&mut current, &[&command]);
-        for below in commands(&[&command]) {
-            section(&mut current, &[&command, &below]);
-        }
+    for command in all_commands() {
+        section(&mut current, &command.iter().map(String::as_str).collect::<Vec<_>>());
     }
     let assert = Assert::new().action_env("SNAPSHOTS");
     assert.eq(Data::from(current), Data::read_from(&path, None));
+}
+
+/// Every command, each before those below it.
+fn all_commands() -> Vec<Vec<String>> {
+    fn add(of: &[String], all: &mut Vec<Vec<String>>) {
+        for name in commands(&of.iter().map(String::as_str).collect::<Vec<_>>()) {
+            let command = [of, &[name]].concat();
+            all.push(command.clone());
+            add(&command, all);
+        }
+    }
+    let mut all = Vec::new();
+    add(&[], &mut all);
+    all
 }
 
 /// The commands that the help lists.
@@ -50,10 +61,7 @@ fn every_command_has_a_man_page() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(Command::new(mlctl()).args(["man", "-q", "--dir"]).arg(dir.path()).ended().code, 0);
     let mut expected = vec!["mlctl".to_owned()];
-    for command in commands(&[]) {
-        expected.extend(commands(&[&command]).iter().map(|below| format!("mlctl-{command}-{below}")));
-        expected.push(format!("mlctl-{command}"));
-    }
+    expected.extend(all_commands().iter().map(|command| format!("mlctl-{}", command.join("-"))));
     for name in expected {
         let page = fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
         assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"), "{name}: {page}");

@@ -25,7 +25,7 @@ fn a_team_builds_once() {
     fs::create_dir_all(&config).unwrap();
     let without = tools.project.run(&["build", "--push"]);
     assert_eq!(without.code, 2, "{without:?}");
-    assert!(without.stderr.contains("does not say where its nodes get images"), "{without:?}");
+    assert!(without.stderr.contains("names no registry"), "{without:?}");
     fs::write(config.join("config.toml"), format!("[contexts.local]\nregistry = \"{}/acme\"\n", registry.address))
         .unwrap();
     // What only a project names may be anybody's.
