@@ -17,7 +17,7 @@ pub(super) fn check(session: &Session, (project, context): (&Project, &Context))
     let plan = prepare::plan(project, context, &Asked::default())?;
     prepare::check_capabilities(project, (context, &engine), &plan)?;
     secret::settings(context, &project.source, prepare::steps(&plan))?;
-    if !matches!(engine, Engine::Argo) {
+    if !matches!(engine, Engine::Argo(_)) {
         secret::check(context, &project.source, prepare::steps(&plan))?;
     }
     // A lock that cannot be read would only be found by a run.
