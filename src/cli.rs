@@ -16,6 +16,7 @@ mod check;
 mod complete;
 mod completion;
 mod context;
+mod doctor;
 mod gc;
 mod init;
 mod lock;
@@ -114,6 +115,8 @@ enum Command {
     Cancel(cancel::CancelArgs),
     /// Bring results to the store that a context shares, and from there.
     Sync(sync::SyncArgs),
+    /// Check all that a context needs: what is missing, and what to do about it.
+    Doctor,
     /// Remove old runs, and from the store what nothing needs.
     Gc(gc::GcArgs),
     /// List, show, check, make or remove contexts: where steps run.
@@ -149,6 +152,7 @@ impl Command {
             Self::Why(args) => why::why(session, &args),
             Self::Cancel(args) => cancel::cancel(session, &args),
             Self::Sync(args) => sync::sync(session, &args),
+            Self::Doctor => doctor::doctor(session),
             Self::Gc(args) => gc::gc(session, &args),
             Self::Context(command) => context::context(session, command),
             Self::Schema => schema::schema(session),

@@ -31,7 +31,7 @@ mod venv;
 use baked::baked;
 pub(crate) use baked::{Baked, FILE_NAME as BAKED_FILE};
 pub(crate) use gc::{Collected, collect};
-pub(crate) use maker::Maker;
+pub(crate) use maker::{Maker, uv};
 
 /// What is being done for an environment or a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

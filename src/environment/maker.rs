@@ -120,7 +120,8 @@ pub(super) fn clean(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// uv on `PATH`, if it runs and is new enough.
-fn uv() -> Option<PathBuf> {
+/// uv, where it is installed and new enough.
+pub(crate) fn uv() -> Option<PathBuf> {
     python::on_path("uv").into_iter().find(|program| {
         let output = Command::new(program).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output();
         output.is_ok_and(|output| is_new_enough(&String::from_utf8_lossy(&output.stdout)))

@@ -18,6 +18,7 @@ use crate::config::Context;
 use crate::error::CommandError;
 use crate::trust;
 
+mod ask;
 mod fault;
 mod objects;
 
@@ -60,6 +61,11 @@ impl Cluster {
         let client = runtime.block_on(async { Client::try_from(config) });
         let client = client.map_err(|error| Fault::from(error).explain("connect to", &name, &namespace))?;
         Ok(Arc::new(Self { runtime, client, name, namespace }))
+    }
+
+    /// What the kubeconfig calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The namespace that is used.

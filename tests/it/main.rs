@@ -8,6 +8,7 @@ mod completion;
 mod conformance;
 mod docker;
 mod docs;
+mod doctor;
 mod downloads;
 mod environments;
 mod faults;
