@@ -7,6 +7,7 @@ mod keys;
 mod oracle;
 mod plans;
 mod random;
+mod shares;
 mod simple;
 mod simulation;
 mod submissions;
