@@ -103,7 +103,10 @@ fn submission(
         force: asked.force.clone(),
         resources: placed.map(|(name, placed)| (name.clone(), placed.resources)).collect(),
         known: Known::of(plan, forecast.facts()),
-        pods: cut.cutting.workers.then_some(cut.cutting.pods),
-        units: cut.units.iter().map(|unit| (plan.step(unit.first()).name.clone(), Part::of(plan, unit))).collect(),
+        units: cut
+            .units
+            .iter()
+            .map(|unit| (plan.step(unit.first()).name.clone(), Part::of(plan, unit, &cut.cutting)))
+            .collect(),
     }
 }

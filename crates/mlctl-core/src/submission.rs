@@ -13,9 +13,9 @@ use crate::action::{ActionResult, Artifact};
 use crate::diag::Source;
 use crate::digest::Digest;
 use crate::plan::{self, Plan, Request};
-use crate::scheduler::Facts;
+use crate::scheduler::{Facts, Scheduler};
 use crate::spec;
-use crate::units::{Report, Rows, Share, SharedRows, Unit};
+use crate::units::{Cutting, Report, Rows, Share, SharedRows, Unit};
 use crate::value::Value;
 use crate::workflow::{Resources, StepIx};
 
@@ -46,8 +46,6 @@ pub struct Submission {
     pub resources: BTreeMap<String, Resources>,
     /// What was known when the run was submitted.
     pub known: Known,
-    /// The most pods of a fan-out whose instances are not known yet; `None`: each instance has its own.
-    pub pods: Option<u32>,
     /// What pods run, by the name of the unit's first step.
     pub units: BTreeMap<String, Part>,
 }
@@ -79,7 +77,8 @@ pub struct Part {
     /// The places of the instances among those of each step, as first and last of what follows without a gap; `None`:
     /// all, known only when the sources of the axes are done.
     pub rows: Option<Vec<(u32, u32)>>,
-    /// How many pods known instances are dealt to: pod `n` takes the `n`-th and every `pods`-th from there.
+    /// How many pods the instances are dealt to, or at most: pod `n` takes the `n`-th and every `pods`-th from there. `None`:
+    /// each has its own.
     pub pods: Option<u32>,
     /// What the pod reports, in this order.
     pub reports: Vec<Report>,
@@ -102,30 +101,39 @@ impl Known {
 
 impl Part {
     /// Of a unit.
-    pub fn of(plan: &Plan, unit: &Unit) -> Self {
+    pub fn of(plan: &Plan, unit: &Unit, cutting: &Cutting) -> Self {
         let (rows, pods) = match &unit.rows {
             Rows::Known { rows, pods } => (Some(ranges(rows)), Some(*pods)),
-            Rows::Dynamic { .. } => (None, None),
+            // Where nobody can count them, so many pods start in any case.
+            Rows::Dynamic { count } => (None, (cutting.workers || count.is_none()).then_some(cutting.pods)),
         };
         let steps = unit.steps.iter().map(|step| plan.step(*step).name.clone()).collect();
         Self { steps, rows, pods, reports: unit.reports.clone() }
     }
-}
 
-impl Submission {
-    /// What the pod with this number runs of the unit with this name; `None`: there is no such unit in the plan.
-    pub fn share(&self, plan: &Plan, unit: &str, worker: u32) -> Option<Share> {
-        let part = self.units.get(unit)?;
-        let steps = part.steps.iter().map(|name| plan.find(name)).collect::<Option<Vec<StepIx>>>()?;
-        let rows = match &part.rows {
+    /// What the pod with this number runs; `None`: the plan has no such steps.
+    pub fn share(&self, plan: &Plan, worker: u32) -> Option<Share> {
+        let steps = self.steps.iter().map(|name| plan.find(name)).collect::<Option<Vec<StepIx>>>()?;
+        let rows = match &self.rows {
             None => SharedRows::Every { first: worker, stride: self.pods },
             Some(ranges) => {
                 let all = ranges.iter().flat_map(|&(first, last)| first..=last);
-                let pods = part.pods.unwrap_or(1).max(1) as usize;
+                let pods = self.pods.unwrap_or(u32::MAX).max(1) as usize;
                 SharedRows::Known(all.skip(worker as usize).step_by(pods).collect())
             }
         };
         Some(Share { steps, rows })
+    }
+}
+
+impl Submission {
+    /// What a unit reports, once it is done.
+    pub fn told(&self, scheduler: &Scheduler, share: &Share, report: &Report) -> String {
+        let pods = match report {
+            Report::Pods { of } => self.units.get(&scheduler.plan().step(*of).name).and_then(|part| part.pods),
+            Report::Made | Report::Condition { .. } => None,
+        };
+        report.told(scheduler, share, pods)
     }
 }
 

@@ -22,6 +22,7 @@ mod cut;
 mod needs;
 mod reports;
 mod share;
+mod told;
 
 pub use share::{Share, SharedRows};
 

@@ -11,7 +11,6 @@ mod marks;
 mod pod;
 mod report;
 mod surroundings;
-mod upstream;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,7 +119,7 @@ impl Unit {
         let (plan, facts) = submission.plan().map_err(Trouble::once)?;
         let missing = || Trouble::once(format!("the submission has no unit `{}`", options.unit));
         let part = submission.units.get(&options.unit).cloned().ok_or_else(missing)?;
-        let share = submission.share(&plan, &options.unit, options.worker).ok_or_else(missing)?;
+        let share = part.share(&plan, options.worker).ok_or_else(missing)?;
         let shares_store = directory.is_some();
         let root = directory.unwrap_or_else(|| options.at.join(STORE));
         let store = Arc::new(Store::open(&root).map_err(Trouble::lasting_of)?);
@@ -145,6 +144,6 @@ impl Unit {
 
     /// Whether its steps are those that run after all others.
     fn is_finally(&self) -> bool {
-        self.share.steps.iter().any(|step| self.plan.step(*step).finally)
+        self.share.is_finally(&self.plan)
     }
 }

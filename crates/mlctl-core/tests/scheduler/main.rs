@@ -6,6 +6,7 @@ mod forecasts;
 mod keys;
 mod oracle;
 mod plans;
+mod pods;
 mod random;
 mod shares;
 mod simple;

@@ -38,8 +38,7 @@ fn a_submission_is_read_as_it_was_written() {
         force: Vec::new(),
         resources: BTreeMap::new(),
         known: Known::of(&plan, &facts),
-        pods: Some(2),
-        units: cut.iter().map(|unit| (plan.step(unit.first()).name.clone(), Part::of(&plan, unit))).collect(),
+        units: cut.iter().map(|unit| (plan.step(unit.first()).name.clone(), Part::of(&plan, unit, &cutting))).collect(),
     };
     let bytes = submission.to_bytes().expect("bytes");
     let read: Submission = serde_json::from_slice(&bytes).expect("a submission");
@@ -51,5 +50,6 @@ fn a_submission_is_read_as_it_was_written() {
     assert_eq!(Known::of(&again, &known), submission.known);
     let wide = &read.units["wide"];
     assert_eq!((&wide.rows, wide.pods), (&Some(vec![(0, 2)]), Some(2)));
-    assert_eq!(read.units["each"].rows, None);
+    let each = &read.units["each"];
+    assert_eq!((&each.rows, each.pods), (&None, Some(2)));
 }

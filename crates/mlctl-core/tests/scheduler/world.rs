@@ -30,7 +30,7 @@ impl Nature {
         (0..=step.retry.limit).find(|&failures| !self.fails(id, failures))
     }
 
-    fn fails(self, id: &str, failures: u32) -> bool {
+    pub(crate) fn fails(self, id: &str, failures: u32) -> bool {
         self.dice(&[id, "fails", &failures.to_string()], 100) < 25
     }
 
@@ -75,7 +75,7 @@ impl Nature {
         Artifact { kind, digest: Digest::of(format!("{id} {}", self.0).as_bytes()), size: 1 }
     }
 
-    fn result(self, id: &str) -> Arc<ActionResult> {
+    pub(crate) fn result(self, id: &str) -> Arc<ActionResult> {
         Arc::new(ActionResult {
             artifacts: BTreeMap::from([
                 ("file".to_owned(), self.artifact(id, ArtifactKind::File)),
@@ -187,7 +187,7 @@ pub(crate) fn follow(plan: Plan, nature: Nature, events: &[Event]) -> (BTreeMap<
 }
 
 /// What is in a directory that an instance made.
-fn entries(scheduler: &Scheduler, nature: Nature, artifact: &Artifact) -> Vec<String> {
+pub(crate) fn entries(scheduler: &Scheduler, nature: Nature, artifact: &Artifact) -> Vec<String> {
     let mut made = scheduler.instances().map(|instance| instance.id());
     let id = made.find(|id| nature.artifact(id, ArtifactKind::Directory) == *artifact);
     nature.names(&id.expect("a directory of this run"))

@@ -19,7 +19,7 @@ use mlctl_core::scheduler::{Command, Input, Options, Scheduler, State};
 use super::attempt::{Outcome, now};
 use super::history::Past;
 use super::marks::Marks;
-use super::{Unit, report, upstream};
+use super::{Unit, report};
 use crate::protocol::Trouble;
 use stored::Stored;
 
@@ -143,11 +143,8 @@ impl<'a> Pod<'a> {
     }
 
     fn is_done(&self) -> bool {
-        let graph = self.scheduler.graph();
-        let ended =
-            |ix: InstanceIx| matches!(self.scheduler.instance(ix).state(), State::Finished(_) | State::Dissolved);
-        let counted = upstream::counted(graph, &self.unit.part.reports);
-        self.unit.share.instances(graph).into_iter().chain(counted).all(ended)
+        let ended = |ix| matches!(self.scheduler.instance(ix).state(), State::Finished(_) | State::Dissolved);
+        self.unit.share.is_done(self.scheduler.graph(), &self.unit.part.reports, ended)
     }
 
     /// Tells the scheduler and does what it asks for, but for what takes long.

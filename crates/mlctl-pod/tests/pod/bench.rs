@@ -100,7 +100,6 @@ impl Bench {
             force: Vec::new(),
             resources: BTreeMap::new(),
             known: Known::of(ahead.plan(), ahead.facts()),
-            pods: None,
             units: BTreeMap::new(),
         };
         change(&mut submission, &mut cutting);
@@ -108,9 +107,8 @@ impl Bench {
         let plan = mlctl_core::plan::plan(plan.workflow, plan.params, &request).unwrap();
         let ends = |ix| submission.force.is_empty() && ends.get(&ix).copied().unwrap_or_default();
         let units = units(&plan, &cutting, &ends);
-        submission.pods = cutting.workers.then_some(cutting.pods);
         submission.units =
-            units.iter().map(|unit| (plan.step(unit.first()).name.clone(), Part::of(&plan, unit))).collect();
+            units.iter().map(|unit| (plan.step(unit.first()).name.clone(), Part::of(&plan, unit, &cutting))).collect();
         let bytes = submission.to_bytes().unwrap();
         let digest = Digest::of(&bytes);
         assert!(self.remote.create_record(&id, records::SUBMISSION, bytes).unwrap().is_none());

@@ -9,7 +9,6 @@ use mlctl_core::records::{self, Mark};
 use mlctl_core::scheduler::{Input, State};
 
 use super::super::marks::Marks;
-use super::super::upstream;
 use super::Pod;
 use crate::protocol::Trouble;
 
@@ -20,7 +19,7 @@ impl Pod<'_> {
     /// Asks for the records of what the unit depends on, as far as that is known by now, and of its own instances.
     pub(super) fn learn(&mut self) -> Result<(), Trouble> {
         loop {
-            let needed = upstream::needed(self.scheduler.plan(), &self.unit.share, &self.unit.part.reports);
+            let needed = self.unit.share.needed(self.scheduler.plan(), &self.unit.part.reports);
             let new: Vec<InstanceIx> = needed.into_iter().filter(|ix| self.asked.insert(*ix)).collect();
             for some in new.chunks(AT_ONCE) {
                 self.ask(some)?;
