@@ -17,6 +17,7 @@ mod dial;
 mod failure;
 mod find;
 mod open;
+mod patient;
 mod probe;
 mod remembered;
 mod ssh;

@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::address::Ssh;
+use super::patient::Patient;
 
 /// Bytes kept of what ssh says when it fails.
 const SAID: usize = 4096;
@@ -53,7 +53,7 @@ struct Connector {
 }
 
 impl tower_service::Service<http::Uri> for Connector {
-    type Response = TokioIo<Stream>;
+    type Response = TokioIo<Patient<TokioIo<Stream>>>;
     type Error = io::Error;
     type Future = std::future::Ready<io::Result<Self::Response>>;
 
@@ -62,7 +62,7 @@ impl tower_service::Service<http::Uri> for Connector {
     }
 
     fn call(&mut self, _: http::Uri) -> Self::Future {
-        std::future::ready(start(&self.arguments).map(TokioIo::new))
+        std::future::ready(start(&self.arguments).map(|stream| Patient::new(TokioIo::new(stream))))
     }
 }
 
@@ -105,12 +105,6 @@ pub(super) struct Stream {
     answered: bool,
     /// Killed with the connection.
     _child: Child,
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
 }
 
 impl AsyncRead for Stream {

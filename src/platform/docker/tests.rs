@@ -112,6 +112,20 @@ fn a_daemon_that_is_named_and_does_not_answer_is_the_only_one_tried() {
 }
 
 #[test]
+fn what_ssh_says_is_told_however_early_it_ends() {
+    if std::process::Command::new("ssh").arg("-V").output().is_err() {
+        return eprintln!("SKIPPED: no ssh");
+    }
+    let home = tempfile::tempdir().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let host = format!("ssh://nobody@127.0.0.1:{}", free.port());
+    for _ in 0..30 {
+        let error = connect(home.path(), &[("DOCKER_HOST", &host)]).unwrap_err();
+        assert!(error.causes[0].contains("ssh said: ") && error.causes[0].contains("refused"), "{error:?}");
+    }
+}
+
+#[test]
 fn without_a_daemon_all_that_was_tried_is_told_with_its_reason() {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir_all(home.path().join(".rd")).unwrap();
