@@ -229,6 +229,7 @@ impl Get<'_> {
             return Err(CommandError::failed(format!("`{}` is there already", to.display()))
                 .hint("remove it, or give another name with `-d`"));
         }
+        attach::fetch(self.session, self.run, artifact)?;
         store.copy_out(artifact, None, to).map_err(|error| self.lost(artifact, &error))
     }
 
@@ -237,6 +238,7 @@ impl Get<'_> {
             return Err(CommandError::usage(format!("`{}` is a directory: it cannot go to stdout", self.output))
                 .hint("give a directory with `-d`"));
         }
+        attach::fetch(self.session, self.run, artifact)?;
         let mut file = std::fs::File::open(store.object_path(artifact)).map_err(|error| self.lost(artifact, &error))?;
         // What was written to stdout cannot be taken back.
         store.verify(artifact).map_err(|error| self.lost(artifact, &error))?;

@@ -74,7 +74,7 @@ fn on_cluster(session: &Session, run: &Run, attached: &Attached) -> Result<Ended
         return attached.place.sweep().map(|()| ended);
     };
     follow.until_ended(Manner::Watching, None, Some(Reason::Cancelled))?;
-    let ended = attached.close(follow)?;
+    let ended = attached.close(&session.ui, follow)?;
     let ended = ended.ok_or_else(|| {
         CommandError::new(
             crate::error::Kind::Interrupted,

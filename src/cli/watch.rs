@@ -32,7 +32,7 @@ pub(super) fn watch(session: &Session, args: &WatchArgs) -> Result<ExitCode, Com
         let view = RunView::new(&session.ui, run.id(), run.dir(), run.planned());
         if let Some(mut follow) = attached.follow(Some(view))? {
             follow.until_ended(Manner::Watching, None, None)?;
-            return match attached.close(follow)? {
+            return match attached.close(&session.ui, follow)? {
                 Some(ended) => Ok(ExitCode::from(outcome_code(ended.outcome))),
                 None => {
                     session.ui.note(&format!("run {} goes on", run.id()));

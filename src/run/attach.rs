@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use mlctl_core::action::Artifact;
 use mlctl_core::context::EngineKind;
 use mlctl_core::event::Recorded;
 use mlctl_core::records;
@@ -18,6 +19,7 @@ use crate::error::{CommandError, Kind};
 use crate::record::{Ended, Highlights, Run, RunMeta, RunWriter};
 use crate::remote;
 use crate::session::{self, Session};
+use crate::ui::Ui;
 use crate::ui::run_view::RunView;
 
 /// A run that is somewhere else, and can be asked about.
@@ -104,7 +106,7 @@ pub(crate) fn refresh(session: &Session, run: &Run) {
         let Some(attached) = Attached::to(session, run)? else { return Ok(()) };
         let Some(mut follow) = attached.follow(None)? else { return Ok(()) };
         follow.refresh(true)?;
-        attached.close(follow).map(drop)
+        attached.close(&session.ui, follow).map(drop)
     };
     if let Err(error) = refresh() {
         session.ui.warning(&format!("run {} is shown as it was when it was last asked about: {error}", run.id()));
@@ -121,11 +123,12 @@ impl Upkeep {
     /// Of a run that goes on elsewhere, and whose record nobody else keeps; with the logs that are `wanted`.
     pub(crate) fn of(session: &Session, run: &Run, wanted: Wanted) -> Result<Option<Self>, CommandError> {
         let Some(attached) = Attached::to(session, run)? else { return Ok(None) };
+        let ui = session.ui.clone();
         let keep = move || {
             let Some(mut follow) = attached.follow(None)? else { return Ok(()) };
             follow.logs = wanted;
             follow.until_ended(Manner::Watching, None, None)?;
-            attached.close(follow).map(drop)
+            attached.close(&ui, follow).map(drop)
         };
         Ok(Some(Self { thread: std::thread::spawn(keep), run: run.clone() }))
     }
@@ -158,8 +161,10 @@ impl Attached {
     }
 
     /// Closes the record, if the run has ended.
-    pub(crate) fn close(&self, follow: Follow<'_, '_>) -> Result<Option<Ended>, CommandError> {
+    pub(crate) fn close(&self, ui: &Ui, follow: Follow<'_, '_>) -> Result<Option<Ended>, CommandError> {
         let Some(Followed { outcome, at, scheduler, writer, view }) = follow.into_parts() else { return Ok(None) };
+        // Without them there is less to show.
+        let _ = self.place.fetch_shown(ui, &scheduler, false);
         let by_id = |id: &str| {
             let single =
                 scheduler.instances().find(|instance| instance.matrix().next().is_none() && instance.id() == id);
@@ -186,6 +191,15 @@ pub(crate) fn fetch_logs<'a>(session: &Session, run: &Run, wanted: impl Iterator
     if let Err(error) = fetch() {
         session.ui.warning(&format!("not all logs of run {} are here: {error}", run.id()));
     }
+}
+
+/// Brings an artifact of a cluster's run here.
+pub(crate) fn fetch(session: &Session, run: &Run, artifact: &Artifact) -> Result<(), CommandError> {
+    let Some(on) = &run.meta.cluster else { return Ok(()) };
+    if session::open_store()?.contains(artifact) {
+        return Ok(());
+    }
+    place(session, run, &on.workflow)?.fetch(&session.ui, &[*artifact])
 }
 
 /// Where a run is that is known here.

@@ -99,6 +99,7 @@ pub(super) fn run<'a>(
             if matches!(outcome, Outcome::Cancelled | Outcome::Interrupted | Outcome::TimedOut) {
                 place.sweep()?;
             }
+            place.fetch_shown(&session.ui, &scheduler, outcome == Outcome::Succeeded)?;
             Ok(Done::Ended(Box::new(local::Ended { outcome, scheduler, writer, view }), lease))
         }
         _ => {

@@ -9,8 +9,11 @@ use mlctl_core::action::Artifact;
 use mlctl_core::event::Reason;
 use mlctl_core::records::{self, Cancel};
 use mlctl_core::submission::Submission;
+use mlctl_core::scheduler::Scheduler;
+use mlctl_core::workflow::{ArtifactRole, OutputKind};
+use mlctl_exec::manifest::Manifest;
 use mlctl_exec::store::Store;
-use mlctl_remote::{Remote, RemoteError};
+use mlctl_remote::{Amount, Remote, RemoteError};
 use serde::Serialize;
 
 use crate::config::Context;
@@ -18,7 +21,9 @@ use crate::error::CommandError;
 use crate::platform::kube::{Cluster, Fault, Pod};
 use crate::record::OnCluster;
 use crate::remote;
+use crate::ui::Ui;
 use crate::ui::time::now;
+use crate::ui::transfer::Transfer;
 
 /// How long pods may take to end when their run has.
 const LINGERING: Duration = Duration::from_secs(5);
@@ -165,13 +170,51 @@ impl Place {
 
     /// The names of what is directly in a stored directory.
     pub(crate) fn entries(&self, directory: &Artifact) -> Result<Vec<String>, String> {
-        let manifest = self.store.manifest(&directory.digest).map_err(|error| error.to_string())?;
-        Ok(manifest.names().into_iter().map(str::to_owned).collect())
+        Ok(self.manifest(directory)?.names().into_iter().map(str::to_owned).collect())
     }
 
     /// What is at a path in a stored directory.
     pub(crate) fn entry(&self, directory: &Artifact, path: &str) -> Result<Artifact, String> {
-        self.store.sub(directory, path).map_err(|error| error.to_string())
+        self.manifest(directory)?.sub(path).ok_or_else(|| format!("there is no `{path}` in it"))
+    }
+
+    /// What a stored directory holds: the run's store has it, this machine may.
+    fn manifest(&self, directory: &Artifact) -> Result<Manifest, String> {
+        if let Ok(manifest) = self.store.manifest(&directory.digest) {
+            return Ok(manifest);
+        }
+        let found = self.remote.tree(&directory.digest).map_err(|error| error.to_string())?;
+        found.ok_or_else(|| "the store has lost the directory".to_owned())
+    }
+
+    /// Brings artifacts of the run to this machine.
+    pub(crate) fn fetch(&self, ui: &Ui, artifacts: &[Artifact]) -> Result<(), CommandError> {
+        let missing: Vec<Artifact> =
+            artifacts.iter().copied().filter(|artifact| !self.store.contains(artifact)).collect();
+        if missing.is_empty() || self.shares_store() {
+            return Ok(());
+        }
+        let bytes = missing.iter().map(|artifact| artifact.size).sum();
+        let transfer = Transfer::new(ui, "fetching results", Amount { objects: missing.len() as u64, bytes });
+        let fetched = self.remote.fetch(&self.store, &missing, &[], &transfer.watch());
+        fetched.map_err(|error| self.failed("fetch results of", &error))
+    }
+
+    /// Brings here what is shown of a run's results: metrics of single instances, and where `exports` says so what is
+    /// copied into the project.
+    pub(crate) fn fetch_shown(&self, ui: &Ui, scheduler: &Scheduler, exports: bool) -> Result<(), CommandError> {
+        /// Larger ones are not looked into.
+        const LARGEST: u64 = 1 << 20;
+        let single = scheduler.instances().filter(|instance| instance.matrix().next().is_none());
+        let shown = single.filter_map(|instance| Some((instance.step(), instance.result()?))).flat_map(|(step, result)| {
+            step.outputs.iter().filter_map(move |output| {
+                let artifact = *result.artifacts.get(&output.name)?;
+                let metrics = matches!(output.what, OutputKind::Artifact(ArtifactRole::Metrics));
+                let wanted = (metrics && artifact.size <= LARGEST) || (exports && output.export.is_some());
+                wanted.then_some(artifact)
+            })
+        });
+        self.fetch(ui, &shown.collect::<Vec<_>>())
     }
 
     /// What the store's trouble means.
