@@ -20,6 +20,7 @@ use crate::engine::{Engine, argo};
 use crate::environment::{self, Realisation, Target};
 use crate::error::{CommandError, Kind};
 use crate::lock::Lock;
+use crate::record::Run;
 use crate::session::Project;
 
 /// What a command line asks for.
@@ -33,6 +34,8 @@ pub(crate) struct Asked {
     pub(crate) params: Vec<String>,
     /// Files of params, with their text.
     pub(crate) params_files: Vec<(PathBuf, String)>,
+    /// The run that is to be finished: what it made is not made again.
+    pub(crate) resume: Option<Run>,
 }
 
 /// The project's files, as they are now.

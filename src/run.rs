@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use mlctl_core::action::Artifact;
 use mlctl_core::diag::Source;
 use mlctl_core::digest::Digest;
-use mlctl_core::event::{Outcome, Status};
-use mlctl_core::scheduler::{Options, Scheduler, State};
+use mlctl_core::event::{Event, Outcome, Recorded, Status};
+use mlctl_core::scheduler::{Input, Options, Scheduler, State};
 use mlctl_exec::store::{Lease, Store};
 use mlctl_exec::{Cancel, Executor, Warden};
 
@@ -31,6 +31,7 @@ use crate::{environment, export, git};
 pub(crate) mod attach;
 mod cluster;
 mod ready;
+mod resume;
 
 use ready::{Images, Making, Ready};
 
@@ -75,6 +76,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Option
     let files = Files::look(&root)?;
     let wanted = reuse_key(session, &root, &source, asked);
     if asked.force.is_empty()
+        && asked.resume.is_none()
         && how.submit.is_none()
         && let Some(base) = Notes::of(&root).find(&wanted, &files.snapshot, &files.inputs, &store)
         && let Ok(base) = Runs::open(&root).and_then(|runs| runs.find(&base))
@@ -109,6 +111,10 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Option
         remote: remote.as_ref(),
         mode: if how.locked { Mode::Frozen } else { Mode::Complete },
     };
+    let resumed = match &asked.resume {
+        Some(run) => resume::bring(&making, run)?,
+        None => Vec::new(),
+    };
     let mut ready = making.ready()?;
     // The lock may be new. What changes from here on is not what this run saw.
     let wanted = reuse::Asked { lock: std::mem::take(&mut ready.lock), ..wanted };
@@ -128,7 +134,7 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Option
             cluster::Done::Ended(ended, lease) => (*ended, lease, None),
         }
     } else {
-        execute(&making, &store, ready, meta, how)?
+        execute(&making, &store, ready, meta, how, &resumed)?
     };
     let note = Note { run: ended.writer.id().to_owned(), sources, inputs, exports: Vec::new() };
     let end = End { project: &project, store: &store, wanted, files: &files, note, exports, began };
@@ -147,13 +153,14 @@ fn execute<'a>(
     ready: Ready,
     meta: RunMeta,
     how: &How,
+    resumed: &[Event],
 ) -> Result<(local::Ended<'a>, Lease, Option<Sending>), CommandError> {
     let Making { session, project, context, engine, plan, files, .. } = *making;
     let ids: Vec<String> = plan.instances().map(|ix| plan.graph.id(ix)).collect();
-    let writer = RunWriter::create(&project.root, meta, &project.source.text, ids.iter().map(String::as_str))?;
+    let mut writer = RunWriter::create(&project.root, meta, &project.source.text, ids.iter().map(String::as_str))?;
     let lease =
         store.lease(writer.id()).map_err(|error| CommandError::missing("cannot use the store").because(&error))?;
-    let view = RunView::new(&session.ui, writer.id(), writer.dir(), ids);
+    let mut view = RunView::new(&session.ui, writer.id(), writer.dir(), ids);
     let jobs = how.jobs.or(context.merged.parallelism).map_or_else(|| engine.cpus(), |jobs| jobs as usize);
     let jobs = jobs.min(local::MOST_JOBS);
     let capacity = engine.capacity();
@@ -197,7 +204,13 @@ fn execute<'a>(
         cancel: cancel()?,
         cancel_finally: cancel()?,
     };
-    let scheduler = Scheduler::new(plan.clone(), ready.facts, options);
+    let mut scheduler = Scheduler::new(plan.clone(), ready.facts, options);
+    for event in resumed {
+        let recorded = Recorded { at: now(), event: event.clone() };
+        view.event(&recorded);
+        writer.append(&recorded)?;
+        scheduler.step(Input::Replay(event.clone()), &mut Vec::new());
+    }
     let ended = LocalRun::new(around, scheduler, writer, view).run(jobs, how.deadline);
     if let Some(containers) = &containers {
         containers.finish();

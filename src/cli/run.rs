@@ -9,7 +9,7 @@ use clap::Args;
 use super::complete;
 use crate::error::{CommandError, outcome_code};
 use crate::prepare::Asked;
-use crate::run::How;
+use crate::run::{How, attach};
 use crate::session::Session;
 use crate::ui::Format;
 
@@ -33,12 +33,34 @@ pub(crate) struct Request {
     pub(crate) locked: bool,
 }
 
+/// Which run is to be finished.
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// Finish this run, wherever it was: with its steps and params, and with what it made.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["targets", "params", "params_file"], add = complete::runs())]
+    pub(crate) resume: Option<String>,
+}
+
+impl Resume {
+    /// What that run was asked for.
+    pub(crate) fn asked(&self, session: &Session, asked: Asked) -> Result<Asked, CommandError> {
+        let Some(name) = &self.resume else { return Ok(asked) };
+        let run = attach::find_fresh(session, name)?;
+        let params = serde_json::to_string(&run.meta.params);
+        let params = params.map_err(|error| CommandError::failed("cannot write params").because(&error))?;
+        let file = (PathBuf::from(format!("run {}.json", run.id())), params);
+        Ok(Asked { targets: run.meta.targets.clone(), params_files: vec![file], resume: Some(run), ..asked })
+    }
+}
+
 /// The arguments of `mlctl run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// What is to be made.
     #[command(flatten)]
     pub(crate) request: Request,
+    #[command(flatten)]
+    pub(crate) resume: Resume,
     /// Run at most N steps at a time [default: $MLCTL_JOBS, the context's parallelism, or the number of CPUs].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) jobs: Option<u32>,
@@ -63,7 +85,8 @@ pub(super) fn run(session: &Session, args: RunArgs) -> Result<ExitCode, CommandE
         sandbox: !args.no_sandbox,
         submit: None,
     };
-    let (outcome, run) = crate::run::run(session, &asked(args.request)?, &how)?;
+    let asked = args.resume.asked(session, asked(args.request)?)?;
+    let (outcome, run) = crate::run::run(session, &asked, &how)?;
     match session.ui.format {
         Format::Json => session.ui.json(&super::status::report(&run, run.ended().as_ref(), &run.fold()))?,
         Format::Name => session.ui.result(&format!("{}\n", run.id()))?,
@@ -83,6 +106,7 @@ pub(super) fn asked(request: Request) -> Result<Asked, CommandError> {
         force: request.force,
         params: request.params,
         params_files: request.params_file.into_iter().map(read).collect::<Result<_, _>>()?,
+        resume: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::run::{Request, asked, duration};
+use super::run::{Request, Resume, asked, duration};
 use crate::error::{CommandError, outcome_code};
 use crate::run::{How, Submit};
 use crate::session::Session;
@@ -17,6 +17,8 @@ pub(crate) struct SubmitArgs {
     /// What is to be made.
     #[command(flatten)]
     pub(crate) request: Request,
+    #[command(flatten)]
+    resume: Resume,
     /// Follow the run to its end, and end with its result. Ctrl-C ends the following only.
     #[arg(long)]
     wait: bool,
@@ -44,7 +46,8 @@ pub(super) fn submit(session: &Session, args: SubmitArgs) -> Result<ExitCode, Co
         sandbox: true,
         submit: Some(Submit { run: args.run_id, wait: args.wait }),
     };
-    let (outcome, run) = crate::run::run(session, &asked(args.request)?, &how)?;
+    let asked = args.resume.asked(session, asked(args.request)?)?;
+    let (outcome, run) = crate::run::run(session, &asked, &how)?;
     match (session.ui.format, outcome) {
         (Format::Json, Some(_)) => session.ui.json(&super::status::report(&run, run.ended().as_ref(), &run.fold()))?,
         (Format::Json, None) => {

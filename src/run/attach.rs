@@ -202,10 +202,21 @@ pub(crate) fn fetch(session: &Session, run: &Run, artifact: &Artifact) -> Result
     place(session, run, &on.workflow)?.fetch(&session.ui, &[*artifact])
 }
 
-/// Where a run is that is known here.
-pub(crate) fn place(session: &Session, run: &Run, workflow: &str) -> Result<Place, CommandError> {
+/// Where a run is that is known here: in the context that was asked for, if that is a cluster's.
+fn place(session: &Session, run: &Run, workflow: &str) -> Result<Place, CommandError> {
+    if let Some(name) = session.asked_context().filter(|name| *name != run.meta.context) {
+        let project = session.project()?;
+        let context = session.named_context(&session.contexts(&project)?, name)?;
+        if context.engine() == EngineKind::Argo {
+            return place_of(session, run, workflow, name);
+        }
+    }
+    place_of(session, run, workflow, &run.meta.context)
+}
+
+/// Where a run is, by the context of this name.
+pub(crate) fn place_of(session: &Session, run: &Run, workflow: &str, name: &str) -> Result<Place, CommandError> {
     let project = session.project()?;
-    let name = session.asked_context().unwrap_or(&run.meta.context);
     let context = session.named_context(&session.contexts(&project)?, name)?;
     let store = Arc::new(session::open_store()?);
     let remote = Arc::new(remote::records(&context, &store)?);

@@ -35,7 +35,9 @@ impl Judgement {
 
     /// Whether it was over because it took too long.
     pub(super) fn passed_deadline(&self) -> bool {
-        self.message.contains("deadline")
+        // In Argo's words: `Step exceeded its deadline`, `Max duration limit exceeded`.
+        let says = |message: &String| message.contains("exceeded its deadline") || message.contains("Max duration");
+        says(&self.message) || self.pods.values().any(says)
     }
 
     /// Why an instance has no result, whose pod was made from `template`, with this number if there are several.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use mlctl_core::action::Artifact;
 use mlctl_core::event::Reason;
 use mlctl_core::records::{self, Cancel};
-use mlctl_core::submission::Submission;
 use mlctl_core::scheduler::Scheduler;
+use mlctl_core::submission::Submission;
 use mlctl_core::workflow::{ArtifactRole, OutputKind};
 use mlctl_exec::manifest::Manifest;
 use mlctl_exec::store::Store;
@@ -206,14 +206,15 @@ impl Place {
         /// Larger ones are not looked into.
         const LARGEST: u64 = 1 << 20;
         let single = scheduler.instances().filter(|instance| instance.matrix().next().is_none());
-        let shown = single.filter_map(|instance| Some((instance.step(), instance.result()?))).flat_map(|(step, result)| {
-            step.outputs.iter().filter_map(move |output| {
-                let artifact = *result.artifacts.get(&output.name)?;
-                let metrics = matches!(output.what, OutputKind::Artifact(ArtifactRole::Metrics));
-                let wanted = (metrics && artifact.size <= LARGEST) || (exports && output.export.is_some());
-                wanted.then_some(artifact)
-            })
-        });
+        let shown =
+            single.filter_map(|instance| Some((instance.step(), instance.result()?))).flat_map(|(step, result)| {
+                step.outputs.iter().filter_map(move |output| {
+                    let artifact = *result.artifacts.get(&output.name)?;
+                    let metrics = matches!(output.what, OutputKind::Artifact(ArtifactRole::Metrics));
+                    let wanted = (metrics && artifact.size <= LARGEST) || (exports && output.export.is_some());
+                    wanted.then_some(artifact)
+                })
+            });
         self.fetch(ui, &shown.collect::<Vec<_>>())
     }
 

@@ -8,6 +8,7 @@ use mlctl_core::scheduler::{Input, Instance, State};
 use mlctl_core::submission::Submission;
 
 use super::super::judge::Judgement;
+use super::super::logs::Logs;
 use super::Follow;
 use crate::error::CommandError;
 use crate::ui::time::now;
@@ -83,6 +84,10 @@ impl Follow<'_, '_> {
                 Some(End::Cancelled(reason)) => (Status::Cancelled, Some(reason), None),
                 Some(End::Failed(reason)) => (Status::Failed, None, Some(StepFailure::Executor { reason })),
             };
+            if attempts > 0 {
+                // What it printed until then. Without it there is less to show.
+                let _ = Logs::new(self.place, self.writer.dir()).fetch(&id, attempts);
+            }
             let allowed = status == Status::Failed && instance.step().allow_failure;
             let event = Event::InstanceFinished {
                 instance: id.clone(),
