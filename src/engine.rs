@@ -8,6 +8,7 @@ use mlctl_core::scheduler::Capacity;
 use crate::config::Context;
 use crate::environment::Target;
 use crate::error::CommandError;
+use crate::image::platform;
 use crate::platform::docker::Daemon;
 use crate::platform::machine;
 use crate::session::Project;
@@ -16,6 +17,9 @@ pub(crate) mod argo;
 pub(crate) mod docker;
 mod gpus;
 pub(crate) mod local;
+
+/// The label by which Kubernetes tells the processors of nodes.
+const ARCHITECTURE: &str = "kubernetes.io/arch";
 
 /// What runs the steps of a context.
 #[derive(Debug, Clone)]
@@ -56,9 +60,13 @@ impl Engine {
         }
         // A daemon nearby, and the nodes of a cluster, mostly have this machine's processor.
         let usual = || format!("linux-{}", std::env::consts::ARCH);
-        let daemon = self.daemon().filter(|_| matches!(self, Self::Docker(_)));
+        let known = match self {
+            Self::Docker(daemon) => daemon.as_ref().map(|daemon| daemon.platform().to_owned()),
+            // Pods that may only be where the processor is another one say so.
+            _ => context.merged.node_selector.get(ARCHITECTURE).and_then(|found| platform::of_processor(found)),
+        };
         Target {
-            platform: daemon.map_or_else(usual, |daemon| daemon.platform().to_owned()),
+            platform: known.unwrap_or_else(usual),
             base_images: Some(context.merged.base_images.over(&project.workflow.base_images)),
         }
     }

@@ -98,14 +98,7 @@ pub(crate) async fn load_image(
             continue;
         }
         let there = Arc::new(content(cluster, node).await?);
-        let sent = send(daemon, (cluster, node), (id, &name), &there, progress).await;
-        let sent = match sent {
-            // What nothing used any more may have been removed since it was asked for.
-            Err(error) if !there.is_empty() && error.to_string().contains("not found") => {
-                send(daemon, (cluster, node), (id, &name), &Arc::default(), progress).await?
-            }
-            sent => sent?,
-        };
+        let sent = send_lacking((daemon, cluster), node, (id, &name), &there, progress).await?;
         loaded.sent += sent.sent;
         loaded.left_out += sent.left_out;
     }
@@ -123,6 +116,23 @@ pub(crate) async fn id(cluster: &Cluster<'_>, name: &str) -> Result<Option<Strin
         };
     }
     Ok(ids.into_iter().next())
+}
+
+/// Sends an image to a node, but for what is there; all of it, where some of that is not there after all: what nothing used
+/// any more may have been removed since it was asked for.
+async fn send_lacking(
+    (daemon, cluster): (&Daemon, &Cluster<'_>),
+    node: &str,
+    image: (&str, &str),
+    there: &Arc<HashSet<String>>,
+    progress: &dyn Fn(u64),
+) -> Result<Loaded, CommandError> {
+    match send(daemon, (cluster, node), image, there, progress).await {
+        Err(error) if !there.is_empty() && error.to_string().contains("not found") => {
+            send(daemon, (cluster, node), image, &Arc::default(), progress).await
+        }
+        sent => sent,
+    }
 }
 
 /// Sends an image to a node, but for what is there.
@@ -201,4 +211,45 @@ fn succeeded(node: &str, what: &str, ended: Ended) -> Result<String, CommandErro
     } else {
         error
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_since_it_was_asked_for_is_sent_after_all() {
+        let Ok(cluster) = std::env::var("MLCTL_TESTBED_CLUSTER") else {
+            return eprintln!("SKIPPED: no cluster of the test bed");
+        };
+        let daemon = Daemon::connect().unwrap();
+        // An image with a layer that no node has.
+        let own = format!("mlctl-test/kind-{}:1", std::process::id());
+        let script = format!(
+            "c=$(docker create busybox:1.35 true) && \
+             echo {own} >/tmp/{0} && docker cp -q /tmp/{0} $c:/own && docker commit $c {own} && docker rm $c && rm /tmp/{0}",
+            own.replace(['/', ':'], "-")
+        );
+        let made = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let image = daemon.block_on(daemon.client().inspect_image(&own)).unwrap();
+        let (id, layers) = (image.id.unwrap(), image.root_fs.unwrap().layers.unwrap());
+        let name = full_name(&own).unwrap();
+        let done = daemon.block_on(async {
+            let nodes = Cluster::find(&daemon, &cluster).await.unwrap();
+            let node = nodes.nodes[0].as_str();
+            // As if the node had them all.
+            let there = Arc::new(layers.into_iter().collect());
+            let cut = send(&daemon, (&nodes, node), (&id, &name), &there, &|_| {}).await;
+            let whole = send_lacking((&daemon, &nodes), node, (&id, &name), &there, &|_| {}).await;
+            let held = held(&nodes, node, &name).await.unwrap();
+            nodes.exec(node, &["ctr", "-n", "k8s.io", "images", "rm", &name], stream::empty()).await.unwrap();
+            (cut, whole, held)
+        });
+        let _ = std::process::Command::new("docker").args(["rmi", "-f", &own]).output();
+        let (cut, whole, held) = done;
+        assert!(cut.is_err_and(|error| error.to_string().contains("not found")));
+        assert_eq!(whole.unwrap().left_out, 0);
+        assert_eq!(held.and_then(|held| held.config), Some(id));
+    }
 }

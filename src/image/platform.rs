@@ -33,6 +33,11 @@ pub(crate) fn parse(text: &str) -> Result<String, CommandError> {
     }
 }
 
+/// The platform of nodes that Kubernetes says to have this processor (`arm64`), as the lock writes it.
+pub(crate) fn of_processor(name: &str) -> Option<String> {
+    parse(&format!("linux/{name}")).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +53,7 @@ mod tests {
             assert_eq!(parse(text).unwrap(), ours);
         }
         assert_eq!(docker("linux-aarch64"), "linux/arm64");
+        assert_eq!((of_processor("arm64"), of_processor("z80")), (Some("linux-aarch64".to_owned()), None));
         for text in ["windows/amd64", "arm64", "linux/", "linux/x"] {
             assert_eq!(parse(text).unwrap_err().kind.code(), 2, "{text}");
         }

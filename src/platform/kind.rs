@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 
 use bollard::container::LogOutput;
 use bollard::exec::StartExecResults;
@@ -77,6 +78,20 @@ impl<'a> Cluster<'a> {
         }
         names.sort_unstable();
         Ok(Self { daemon, nodes: names })
+    }
+
+    /// A node that does not have a directory of this machine at the same place.
+    pub(crate) async fn without(&self, directory: &Path) -> Result<Option<&str>, CommandError> {
+        let here = directory.to_str();
+        for node in &self.nodes {
+            let found = self.daemon.client().inspect_container(node, None).await;
+            let found = found.map_err(|error| failure(&format!("cannot look at the node `{node}`"), error))?;
+            let mut mounts = found.mounts.into_iter().flatten();
+            if !mounts.any(|mount| mount.source.as_deref() == here && mount.destination.as_deref() == here) {
+                return Ok(Some(node));
+            }
+        }
+        Ok(None)
     }
 
     /// Runs a program in a node, with what `input` gives as its stdin. That the program does not want all of it is no error:

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use crate::support::{Ended, Project};
+use crate::support::{Ended, Project, Start, mlctl};
 
 /// Stands in the cases for the store of whoever runs them.
 const STORE: &str = "/srv/mlctl";
@@ -192,4 +192,30 @@ fn an_image_that_is_made_is_known_by_its_content() {
     // What it begins with is not in the lock: nobody can tell what it would be.
     let ended = project.run(&["plan", "--context", "cluster", "--output", "manifest", "b"]);
     assert!(ended.code == 3 && ended.stderr.contains("mlctl lock"), "{}", ended.stderr);
+}
+
+#[test]
+fn nodes_with_another_processor_need_a_program_for_it() {
+    let other = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" };
+    let steps = "steps.a = { command = [\"a\"] }";
+    let project = on_cluster(steps, &format!("node-selector = {{ \"kubernetes.io/arch\" = \"{other}\" }}"));
+    let ended = manifest(&project);
+    assert!(ended.code == 3 && ended.stderr.contains(&format!("mlctl-exec-linux-{other}")), "{ended:?}");
+    // Where it was delivered with mlctl, its image is known.
+    let own = project.home().join("mlctl");
+    if fs::hard_link(mlctl(), &own).is_err() {
+        fs::copy(mlctl(), &own).unwrap();
+    }
+    fs::write(project.home().join(format!("mlctl-exec-linux-{other}")), "for another processor").unwrap();
+    let ask = ["plan", "--context", "cluster", "--output", "manifest"];
+    let executor = || {
+        let ended = project.command(&own).args(ask).ended();
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let image = Regex::new("mlctl/exec@(sha256:[0-9a-f]{64})").unwrap();
+        image.captures(&ended.stdout).unwrap()[1].to_owned()
+    };
+    let first = executor();
+    assert_eq!(executor(), first);
+    fs::write(project.home().join(format!("mlctl-exec-linux-{other}")), "another program for it").unwrap();
+    assert_ne!(executor(), first, "its bytes decide");
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bollard::Docker;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use toml_edit::{InlineTable, Table, value};
@@ -12,7 +11,7 @@ use super::complete;
 use crate::config::file::UserFile;
 use crate::error::CommandError;
 use crate::image;
-use crate::platform::docker::{Daemon, failure};
+use crate::platform::docker::Daemon;
 use crate::platform::kind::install::{SERVICE_ACCOUNT, images};
 use crate::platform::kind::{self, Cluster, made};
 use crate::platform::{http, machine};
@@ -166,26 +165,15 @@ async fn check_cluster(daemon: &Daemon, (name, cluster): (&str, &str), directory
     let nodes = Cluster::find(daemon, cluster).await?;
     let remedy =
         format!("`mlctl context delete {name}` removes it; `mlctl context create kind NAME` makes another one");
-    for node in &nodes.nodes {
-        if !mounts(daemon.client(), node, directory).await? {
-            return Err(CommandError::usage(format!("there is a kind cluster `{cluster}` already"))
-                .cause(format!("its node `{node}` does not have the store mounted, {}", directory.display()))
-                .hint(remedy));
-        }
+    if let Some(node) = nodes.without(directory).await? {
+        return Err(CommandError::usage(format!("there is a kind cluster `{cluster}` already"))
+            .cause(format!("its node `{node}` does not have the store mounted, {}", directory.display()))
+            .hint(remedy));
     }
     if nodes.is_ready().await? {
         return Ok(());
     }
     Err(CommandError::missing(format!("the kind cluster `{cluster}` is there and does not answer")).hint(remedy))
-}
-
-/// Whether a node has a directory of this machine at the same place.
-async fn mounts(client: &Docker, node: &str, directory: &Path) -> Result<bool, CommandError> {
-    let found = client.inspect_container(node, None).await;
-    let found = found.map_err(|error| failure(&format!("cannot look at the node `{node}`"), error))?;
-    let here = directory.to_str();
-    let is_it = |place: Option<String>| place.as_deref() == here;
-    Ok(found.mounts.into_iter().flatten().any(|mount| is_it(mount.source) && is_it(mount.destination)))
 }
 
 /// Nodes need not pull what the daemon has.
