@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Copies this program to `path`, whole or not at all.
@@ -13,7 +13,5 @@ pub(crate) fn deliver(path: &Path) -> io::Result<()> {
     let partial = path.with_extension("partial");
     let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o755).open(&partial)?;
     io::copy(&mut File::open("/proc/self/exe")?, &mut to)?;
-    // Whatever the umask.
-    to.set_permissions(fs::Permissions::from_mode(0o755))?;
     fs::rename(partial, path)
 }

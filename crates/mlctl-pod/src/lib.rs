@@ -49,6 +49,8 @@ pub fn is_meant(program: &OsString) -> bool {
 
 /// Does what the arguments after the program's name say.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    // Argo's own process in a container leaves none.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let done = match arguments::parse(arguments) {
         Err(usage) => Err((USAGE, usage)),
         Ok(Command::Deliver(path)) => deliver::deliver(&path)

@@ -27,7 +27,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Stores until it is told to end, and until there is nothing left to be stored.
 pub(crate) fn store(options: Options) -> io::Result<u8> {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Before anything that it would cut off.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
     fs::create_dir_all(&options.at)?;

@@ -13,6 +13,8 @@ use super::bench::Run;
 
 /// Nothing here takes so long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+/// As Argo's own process starts a command.
+const ARGO: [&str; 4] = ["sh", "-c", "umask 0; exec \"$@\"", "sh"];
 /// A pod is started so often.
 const PODS: usize = 4;
 
@@ -52,12 +54,12 @@ impl Ended {
 impl Run<'_> {
     /// A pod of a unit, not started yet.
     pub(crate) fn pod(&self, unit: &str, worker: u32, attempt: usize) -> Pod {
-        self.pod_in(&[], unit, worker, attempt)
+        self.pod_in(&ARGO, unit, worker, attempt)
     }
 
     /// The same, with another way to the server of the store, and so many seconds of patience.
     pub(crate) fn pod_at(&self, server: &str, patience: u32, unit: &str, worker: u32, attempt: usize) -> Pod {
-        self.pod_with((&[], Some(server), patience), unit, worker, attempt)
+        self.pod_with((&ARGO, Some(server), patience), unit, worker, attempt)
     }
 
     /// The same, with what runs the unit started by another program.
