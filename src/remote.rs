@@ -94,7 +94,8 @@ fn explore(plan: &Plan, facts: &Facts, mut both: Both<'_>, remote: &Remote) -> R
         if unknown.is_empty() {
             return Ok(outlook);
         }
-        let found = remote.lookup(&unknown)?;
+        // What is not fetched before it is used must be there, with all that it names.
+        let found = if both.here { remote.lookup(&unknown)? } else { remote.results(&unknown)? };
         both.there.extend(unknown.into_iter().zip(found.into_iter().map(|entry| entry.map(|entry| entry.result))));
     }
 }

@@ -7,7 +7,7 @@ use mlctl_core::digest::Digest;
 use mlctl_exec::store::Entry;
 
 use crate::error::RemoteError;
-use crate::remote::{Inner, Remote};
+use crate::remote::{Inner, Remote, each};
 use crate::{entry, names};
 
 impl Remote {
@@ -16,6 +16,21 @@ impl Remote {
         self.block_on(|inner| async move {
             let Some(found) = inner.entries(vec![*key]).await?.pop().flatten() else { return Ok(None) };
             Ok(if inner.is_whole(&found).await? { Some(found) } else { None })
+        })
+    }
+
+    /// The same for many keys, in their order.
+    pub fn results(&self, keys: &[Digest]) -> Result<Vec<Option<Entry>>, RemoteError> {
+        self.block_on(|inner| async move {
+            let found = inner.entries(keys.to_vec()).await?;
+            let whole = |entry: Option<Entry>| {
+                let inner = inner.clone();
+                async move {
+                    let Some(entry) = entry else { return Ok(None) };
+                    Ok(if inner.is_whole(&entry).await? { Some(entry) } else { None })
+                }
+            };
+            each(found, inner.parallel, whole).await
         })
     }
 
