@@ -58,6 +58,13 @@ pub(crate) struct How {
     pub(crate) submit: Option<Submit>,
 }
 
+impl How {
+    /// Whether the command stays until the run has ended.
+    fn waits(&self) -> bool {
+        self.submit.as_ref().is_none_or(|submit| submit.wait)
+    }
+}
+
 /// How a run is submitted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Submit {
@@ -130,7 +137,10 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Option
     let inputs = std::mem::take(&mut ready.requirements);
     let (ended, lease, sending) = if matches!(engine, Engine::Argo(_)) {
         match cluster::run(&making, &ready, asked, meta, how)? {
-            cluster::Done::Goes(id) => return Ok((None, Runs::open(&project.root)?.find(&id)?)),
+            cluster::Done::Goes(id) => {
+                let run = Runs::open(&project.root)?.find(&id)?;
+                return Ok((run.ended().map(|ended| ended.outcome).filter(|_| how.waits()), run));
+            }
             cluster::Done::Ended(ended, lease) => (*ended, lease, None),
         }
     } else {

@@ -40,7 +40,7 @@ pub(crate) use elsewhere::Elsewhere;
 pub(crate) use follow::{Follow, Followed, Manner};
 pub(crate) use logs::{Logs, Wanted};
 pub(crate) use place::{Place, own_directory};
-pub(crate) use submit::{Compiled, Cut, Order, push, submit};
+pub(crate) use submit::{Compiled, Cut, Order, has_begun, is_alike, push, submit};
 
 /// The id of a run that is only shown: a run that is submitted chooses its own.
 const SHOWN: &str = "dry-run";
@@ -82,7 +82,8 @@ pub(crate) fn results(forecast: &Forecast) -> BTreeMap<Digest, Arc<ActionResult>
     cached.filter_map(|(instance, _)| Some((instance.key()?, instance.result()?.clone()))).collect()
 }
 
-fn submission(
+/// What pods are told of a run.
+pub(crate) fn submission(
     (project, context): (&Project, &Context),
     asked: &Asked,
     forecast: &Forecast,

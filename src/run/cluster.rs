@@ -67,8 +67,17 @@ pub(super) fn run<'a>(
     };
     let began = Instant::now();
     let cut = Cut::of(context, forecast);
+    let given = given_id(how)?;
+    if let Some(given) = given
+        && let Some(done) = take_up(making, asked, (forecast, &cut), given, (how, began))?
+    {
+        return Ok(done);
+    }
     if cut.is_empty() {
-        meta.id = given_id(how)?.unwrap_or_default().to_owned();
+        meta.id = given.unwrap_or_default().to_owned();
+        if Runs::open(&project.root)?.names().contains(&meta.id) {
+            return Ok(Done::Goes(meta.id));
+        }
         return nothing_to_run(making, forecast, meta);
     }
     let cluster = Cluster::connect(context)?;
@@ -86,13 +95,51 @@ pub(super) fn run<'a>(
     if how.submit.as_ref().is_some_and(|submit| !submit.wait) {
         return Ok(Done::Goes(compiled.run));
     }
-    let lease = lease(store, &compiled.run)?;
+    follow(making, &place, &submission, &run, (how, began))
+}
+
+/// A run of the given id that was submitted before, if it is the one that is asked for now.
+fn take_up<'a>(
+    making: &Making<'a>,
+    asked: &Asked,
+    (forecast, cut): (&Forecast, &Cut),
+    given: &str,
+    (how, began): (&How, Instant),
+) -> Result<Option<Done<'a>>, CommandError> {
+    let Making { session, project, context, store, .. } = *making;
+    let Some(remote) = making.remote else { return Ok(None) };
+    let place = Place::new(context, store, remote, given, "");
+    let (Some(theirs), Some(meta)) = (place.submission()?, place.meta()?) else { return Ok(None) };
+    argo::is_alike(&argo::submission((project, context), asked, forecast, cut, given), &theirs)?;
+    let workflow = meta.cluster.as_ref().map(|on| on.workflow.clone()).unwrap_or_default();
+    let place = Place::new(context, store, remote, given, &workflow);
+    if !argo::has_begun(&place)? {
+        return Ok(None);
+    }
+    session.ui.note(&format!("run {given} was submitted already"));
+    let run = mirror(&project.root, &RunMeta { context: context.name.clone(), ..meta }, &theirs)?;
+    if how.submit.as_ref().is_some_and(|submit| !submit.wait) || run.ended().is_some() {
+        return Ok(Some(Done::Goes(given.to_owned())));
+    }
+    follow(making, &place, &theirs, &run, (how, began)).map(Some)
+}
+
+/// Follows a run to its end.
+fn follow<'a>(
+    making: &Making<'a>,
+    place: &Place,
+    submission: &Submission,
+    run: &Run,
+    (how, began): (&How, Instant),
+) -> Result<Done<'a>, CommandError> {
+    let Making { session, store, .. } = *making;
+    let lease = lease(store, run.id())?;
     let deadline = how.deadline.and_then(|deadline| began.checked_add(deadline));
     let manner = if how.submit.is_some() { Manner::Watching } else { Manner::Owning };
     let known = run.events();
-    let writer = RunWriter::resume(&run)?.ok_or_else(|| is_followed(&run))?;
+    let writer = RunWriter::resume(run)?.ok_or_else(|| is_followed(run))?;
     let view = RunView::new(&session.ui, run.id(), run.dir(), run.planned());
-    let mut follow = Follow::new((&place, &submission), writer, Some(view), &known)?;
+    let mut follow = Follow::new((place, submission), writer, Some(view), &known)?;
     follow.until_ended(manner, deadline, None)?;
     match follow.into_parts() {
         Some(Followed { outcome, scheduler, writer, view: Some(view), .. }) => {
@@ -103,7 +150,7 @@ pub(super) fn run<'a>(
             Ok(Done::Ended(Box::new(local::Ended { outcome, scheduler, writer, view }), lease))
         }
         _ => {
-            let id = compiled.run;
+            let id = run.id().to_owned();
             session.ui.note(&format!("run {id} goes on: `mlctl watch {id}` follows it, `mlctl cancel {id}` ends it"));
             Ok(Done::Goes(id))
         }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::config::Context;
 use crate::error::CommandError;
 use crate::platform::kube::{Cluster, Fault, Pod};
-use crate::record::OnCluster;
+use crate::record::{OnCluster, RunMeta};
 use crate::remote;
 use crate::ui::Ui;
 use crate::ui::time::now;
@@ -122,6 +122,14 @@ impl Place {
             CommandError::missing(format!("cannot read what run `{}` is", self.run))
                 .because(&error)
                 .hint("another version of mlctl has written it: use that, or a newer one")
+        })
+    }
+
+    /// What was asked for.
+    pub(crate) fn meta(&self) -> Result<Option<RunMeta>, CommandError> {
+        let Some(bytes) = self.record(records::RUN)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            CommandError::missing(format!("cannot read the record of run `{}`", self.run)).because(&error)
         })
     }
 

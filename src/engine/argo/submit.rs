@@ -154,7 +154,7 @@ pub(crate) fn submit(place: &Place, compiled: &Compiled, meta: &RunMeta) -> Resu
 }
 
 /// Whether a run has a workflow, or had one.
-fn has_begun(place: &Place) -> Result<bool, CommandError> {
+pub(crate) fn has_begun(place: &Place) -> Result<bool, CommandError> {
     if place.record(records::ENDED)?.is_some() {
         return Ok(true);
     }
@@ -168,7 +168,7 @@ fn has_begun(place: &Place) -> Result<bool, CommandError> {
 }
 
 /// Makes sure that a run with this id is the one that is asked for.
-fn is_alike(ours: &Submission, theirs: &Submission) -> Result<(), CommandError> {
+pub(crate) fn is_alike(ours: &Submission, theirs: &Submission) -> Result<(), CommandError> {
     let different = [
         ("the spec", ours.spec != theirs.spec),
         ("params", ours.params != theirs.params),
