@@ -142,3 +142,57 @@ pub(super) fn message(message: &str) -> String {
         None => format!("its pod was lost: {message}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: serde_json::Value) -> Pod {
+        let annotations = json!({ "mlctl.dev/steps": "train,evaluate" });
+        serde_json::from_value(json!({ "metadata": { "name": "p", "annotations": annotations }, "status": status }))
+            .unwrap()
+    }
+
+    fn waiting(reason: &str, message: &str) -> Pod {
+        let state = json!({ "waiting": { "reason": reason, "message": message } });
+        let container = json!({ "name": "mlctl", "image": "r/x:1", "state": state });
+        pod(json!({ "phase": "Pending", "initContainerStatuses": [container] }))
+    }
+
+    #[test]
+    fn what_pods_wait_for_is_told_with_whether_it_is_in_vain() {
+        let missing = "Back-off pulling image \"r/x:1\": ErrImagePull: rpc error: r/x:1: not found";
+        let wait = of_pod(&waiting("ImagePullBackOff", missing)).unwrap();
+        assert_eq!(wait.steps, ["train", "evaluate"]);
+        assert_eq!(wait.what, "its image `r/x:1` cannot be pulled: rpc error: r/x:1: not found");
+        assert!(wait.in_vain);
+        let slow = of_pod(&waiting("ErrImagePull", "dial tcp: i/o timeout")).unwrap();
+        assert!(slow.kind == Kind::Image && !slow.in_vain);
+        let secret = of_pod(&waiting("CreateContainerConfigError", "secret \"ml\" not found")).unwrap();
+        assert!(secret.in_vain && secret.what.contains("secret \"ml\" not found"));
+        let condition = json!({ "type": "PodScheduled", "reason": "Unschedulable", "message": "1 Insufficient cpu" });
+        let node = of_pod(&pod(json!({ "phase": "Pending", "conditions": [condition] }))).unwrap();
+        assert!(node.what.ends_with("1 Insufficient cpu") && !node.in_vain);
+    }
+
+    #[test]
+    fn what_only_starts_waits_for_nothing() {
+        assert_eq!(of_pod(&waiting("PodInitializing", "")), None);
+        assert_eq!(of_pod(&waiting("ContainerCreating", "")), None);
+        assert_eq!(of_pod(&pod(json!({ "phase": "Running" }))), None);
+    }
+
+    #[test]
+    fn argos_words_become_plain_ones_and_are_kept() {
+        let words = message("main: OOMKilled (exit code 137)");
+        assert!(words.starts_with("its pod ran out of memory") && words.ends_with("(main: OOMKilled (exit code 137))"));
+        assert!(
+            message("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\"").contains("pod-security")
+        );
+        assert!(message("pods \"x\" is forbidden: exceeded quota: q").contains("quota does not take"));
+        assert!(message("pods is forbidden: User").contains("service account"));
+        assert_eq!(message("something new"), "its pod was lost: something new");
+    }
+}
