@@ -173,7 +173,7 @@ fn argo() -> String {
 #[test]
 fn a_cluster_is_made_with_its_context_and_removed() {
     let Some(bed) = cluster() else { return };
-    let project = Project::new("project.name = \"p\"\nsteps.a = { command = [\"a\"] }\n");
+    let project = Project::new("project.name = \"p\"\nsteps.a = { script = \"echo made\" }\n");
     let home = Home { project, name: format!("t{:x}", std::process::id()) };
     let own = "# Mine.\n[contexts.local]\nsettings.A = \"x\" # kept\n";
     std::fs::create_dir_all(home.project.home().join(".config/mlctl")).unwrap();
@@ -210,6 +210,13 @@ fn a_cluster_is_made_with_its_context_and_removed() {
         "--as=system:serviceaccount:mlctl:mlctl-pods",
     ];
     assert_eq!(cli(&[&kubectl[..], &can].concat()), "yes");
+
+    // It is there to run on, and what is done there is done here.
+    let ran = home.run(&["run", "--context", &home.name]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(home.run(&["logs", "a"]).stdout, "made\n");
+    let again = home.run(&["run", "--context", &home.name]);
+    assert!(again.code == 0 && again.stdout.contains("nothing to do"), "{again:?}");
 
     // Once more does no harm; with another store it is another's cluster.
     assert_eq!(home.run(&create).code, 0);
