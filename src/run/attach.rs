@@ -47,6 +47,10 @@ pub(crate) fn find(session: &Session, name: &str) -> Result<Run, CommandError> {
     let all = there(&context, &remote, &project.workflow.name)?;
     let mut found = all.into_iter().filter(|meta| name == "@latest" || meta.id.starts_with(name));
     let (Some(meta), another) = (found.next(), found.next()) else { return here };
+    // Of a run that found everything done there is nothing in the store.
+    if name == "@latest" && here.as_ref().is_ok_and(|here| here.meta.started >= meta.started) {
+        return here;
+    }
     if name != "@latest" && another.is_some() {
         return Err(CommandError::usage(format!("`{name}` is not one run"))
             .hint(format!("give more of its id: `mlctl runs --context {}` lists them", context.name)));
@@ -195,11 +199,23 @@ pub(crate) fn fetch_logs<'a>(session: &Session, run: &Run, wanted: impl Iterator
 
 /// Brings an artifact of a cluster's run here.
 pub(crate) fn fetch(session: &Session, run: &Run, artifact: &Artifact) -> Result<(), CommandError> {
-    let Some(on) = &run.meta.cluster else { return Ok(()) };
     if session::open_store()?.contains(artifact) {
         return Ok(());
     }
-    place(session, run, &on.workflow)?.fetch(&session.ui, &[*artifact])
+    let workflow = match &run.meta.cluster {
+        Some(on) => &on.workflow,
+        // Everything was in the store.
+        None if is_for_cluster(session, run)? => "",
+        None => return Ok(()),
+    };
+    place(session, run, workflow)?.fetch(&session.ui, &[*artifact])
+}
+
+/// Whether a run's context is a cluster's.
+fn is_for_cluster(session: &Session, run: &Run) -> Result<bool, CommandError> {
+    let project = session.project()?;
+    let layers = session.contexts(&project)?;
+    Ok(session.named_context(&layers, &run.meta.context).is_ok_and(|context| context.engine() == EngineKind::Argo))
 }
 
 /// Where a run is that is known here: in the context that was asked for, if that is a cluster's.

@@ -243,6 +243,10 @@ fn nothing_to_run<'a>(making: &Making<'a>, forecast: &Forecast, meta: RunMeta) -
         for command in commands.drain(..) {
             match command {
                 Command::Done(outcome) => {
+                    if let Some(remote) = making.remote {
+                        let place = Place::new(making.context, store, remote, writer.id(), "");
+                        place.fetch_shown(&session.ui, &scheduler, outcome == Outcome::Succeeded)?;
+                    }
                     return Ok(Done::Ended(Box::new(local::Ended { outcome, scheduler, writer, view }), lease));
                 }
                 Command::Record(event) => {

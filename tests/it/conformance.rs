@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use self::case::Case;
+use crate::cluster::{self, Bed, Turn};
 
 mod case;
 mod check;
@@ -19,18 +20,32 @@ const AT_A_TIME: usize = 4;
 
 #[test]
 fn process() {
-    on("process");
+    on("process", None);
 }
 
 #[test]
 fn docker() {
     if crate::docker::docker() {
-        on("docker");
+        on("docker", None);
     }
 }
 
-/// Runs every case on an engine and reports all that fail.
-fn on(engine: &str) {
+#[test]
+fn kind() {
+    if let Some(bed) = cluster::bed("kind") {
+        on("kind", Some(&bed));
+    }
+}
+
+#[test]
+fn cloud() {
+    if let Some(bed) = cluster::bed("cloud") {
+        on("cloud", Some(&bed));
+    }
+}
+
+/// Runs every case on an engine, or in a context on a cluster, and reports all that fail.
+fn on(engine: &str, bed: Option<&Bed>) {
     let cases = cases();
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
@@ -39,7 +54,7 @@ fn on(engine: &str) {
             scope.spawn(|| {
                 while let Some(dir) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // What hangs panics, and the other cases go on.
-                    let ended = catch_unwind(|| run(dir, engine));
+                    let ended = catch_unwind(|| run(dir, engine, bed));
                     if let Err(why) = ended.unwrap_or_else(|_| Err("panicked, as said above".to_owned())) {
                         failures.lock().unwrap().push(format!("{}: {why}", name(dir)));
                     }
@@ -53,9 +68,13 @@ fn on(engine: &str) {
 }
 
 /// One case, in a project and a store of its own.
-fn run(dir: &Path, engine: &str) -> Result<(), String> {
+fn run(dir: &Path, engine: &str, bed: Option<&Bed>) -> Result<(), String> {
     let case = Case::read(dir)?;
-    let project = project::Project::new(dir, engine)?;
+    if case.not_on.contains_key(engine) {
+        return Ok(());
+    }
+    let _turn = bed.map(|_| Turn::beside_others());
+    let project = project::Project::new(dir, engine, bed)?;
     for (index, expected) in case.run.iter().enumerate() {
         let which = match &expected.about {
             Some(about) => format!("run {} ({about})", index + 1),

@@ -4,6 +4,7 @@
 
 mod authorities;
 mod cli;
+mod cluster;
 mod completion;
 mod conformance;
 mod docker;

@@ -9,11 +9,14 @@ use serde_json::Value;
 
 /// What a case must do.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Case {
     /// What the case shows.
     #[allow(dead_code, reason = "for readers; that it is there is checked by reading it")]
     about: String,
+    /// By engine: why it cannot be tried there.
+    #[serde(default)]
+    pub(super) not_on: BTreeMap<String, String>,
     /// The runs, one after the other in the same project.
     pub(super) run: Vec<Run>,
 }

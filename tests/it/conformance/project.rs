@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::case::Run;
+use crate::cluster::{Bed, Place};
 use crate::support::{Ended, Start, passed};
 
 /// A project to run mlctl in.
@@ -20,6 +21,8 @@ pub(super) struct Project {
     pub(super) dir: PathBuf,
     /// Holds project, store, home and configuration.
     base: TempDir,
+    /// Its part of the store that a cluster uses.
+    place: Option<Place>,
 }
 
 /// What came of one `mlctl run`.
@@ -34,25 +37,34 @@ pub(super) struct Outcome {
 
 impl Project {
     /// Copies a case to where it may be changed.
-    pub(super) fn new(case: &Path, engine: &str) -> Result<Self, String> {
+    pub(super) fn new(case: &Path, engine: &str, bed: Option<&Bed>) -> Result<Self, String> {
         let base = confined_place().and_then(tempfile::tempdir_in).map_err(|error| error.to_string())?;
         let dir = base.path().join("project");
         copy(case, &dir).map_err(|error| format!("cannot copy the case: {error}"))?;
         fs::create_dir(base.path().join("home")).map_err(|error| error.to_string())?;
         fs::remove_file(dir.join("expect.toml")).map_err(|error| error.to_string())?;
-        if dir.join("config").is_dir() {
-            fs::rename(dir.join("config"), base.path().join("config")).map_err(|error| error.to_string())?;
+        // What a user has on this machine, and what for clusters.
+        for (name, holds) in [("config", bed.is_none()), ("config-cluster", bed.is_some())] {
+            let from = dir.join(name);
+            if from.is_dir() && holds {
+                fs::rename(&from, base.path().join("config")).map_err(|error| error.to_string())?;
+            } else if from.is_dir() {
+                fs::remove_dir_all(&from).map_err(|error| error.to_string())?;
+            }
         }
-        let project = Self { engine: engine.to_owned(), dir, base };
+        let project = Self { engine: engine.to_owned(), dir, base, place: bed.map(Bed::place) };
         project.fill_in(&project.dir.join("mlctl.toml"))?;
         let user = project.base.path().join("config/mlctl/config.toml");
         if user.is_file() {
             project.fill_in(&user)?;
         }
+        if let Some(place) = &project.place {
+            place.configure(&user);
+        }
         Ok(project)
     }
 
-    /// The name of the built-in context with its engine.
+    /// The name of the context: of the built-in one with its engine, or of one on a cluster.
     fn context(&self) -> &str {
         if self.engine == "process" { "local" } else { &self.engine }
     }
@@ -122,6 +134,9 @@ impl Project {
             .env("XDG_DATA_HOME", base.join("data"))
             .env("MLCTL_CONTEXT", self.context());
         command.env("LEAKED", "leaked");
+        if let Some(place) = &self.place {
+            command.envs(place.environment());
+        }
         command
     }
 }

@@ -1,0 +1,67 @@
+//! What can happen to the pods of a run: each is told from the others, and the run goes on where it should.
+
+use super::held::Held;
+use super::{Machine, Turn, bed, in_node, own_cluster, until};
+use crate::faults::{says, statuses};
+use crate::support::Start;
+
+#[test]
+fn a_pod_that_is_deleted_is_replaced_and_uses_up_no_attempt() {
+    let (Some(kind), Some(_)) = (bed("kind"), own_cluster()) else { return };
+    let _turn = Turn::beside_others();
+    let held = Held::new(&kind);
+    // As a drain does: the program gets TERM, and nobody has cancelled the run.
+    let first = held.pod();
+    kind.kube(&["delete", "pod", &first.name]);
+    // As when a machine is lost.
+    let second = held.another_pod(&first);
+    kind.kube(&["delete", "pod", &second.name, "--grace-period=0", "--force"]);
+    held.another_pod(&second);
+    held.let_go();
+    held.succeeds();
+}
+
+#[test]
+fn argos_own_container_that_is_killed_loses_no_result() {
+    let (Some(kind), Some(cluster)) = (bed("kind"), own_cluster()) else { return };
+    let _turn = Turn::beside_others();
+    let held = Held::new(&kind);
+    let id = kind.kube(&[
+        "get",
+        "pod",
+        &held.pod().name,
+        "--output=jsonpath={.status.containerStatuses[?(@.name==\"wait\")].containerID}",
+    ]);
+    in_node(&cluster, &["ctr", "-n", "k8s.io", "task", "kill", "-s", "KILL", id.trim_start_matches("containerd://")]);
+    held.let_go();
+    held.succeeds();
+}
+
+#[test]
+fn when_cancel_returns_the_pod_of_a_program_that_ignores_it_is_gone() {
+    let Some(kind) = bed("kind") else { return };
+    let _turn = Turn::beside_others();
+    let spec = "[project]\nname = \"stubborn\"\n[steps.stays]\nscript = '''\ntrap '' TERM\necho here to stay\nwhile :; do sleep 1; \
+                done\n'''\n[steps.after]\nneeds = [\"stays\"]\nscript = 'true'\n";
+    let machine = Machine::new(&kind, spec);
+    let run = machine.submit();
+    until("the step to start", || machine.run(&["logs", "stays", "--run", &run]).stdout.contains("here to stay"));
+    says(&machine.run(&["cancel", &run]), 0, &[]);
+    assert_eq!(machine.pods(&run), Vec::new());
+    says(&machine.run(&["watch", &run]), 5, &[]);
+    let (status, instances) = statuses(&machine.project, &run);
+    assert_eq!(status, "cancelled");
+    assert!(instances.iter().all(|(_, status)| status == "cancelled"), "{instances:?}");
+}
+
+#[test]
+fn a_workflow_that_somebody_else_deletes_ends_the_run() {
+    let (Some(kind), Some(_)) = (bed("kind"), own_cluster()) else { return };
+    let _turn = Turn::beside_others();
+    let held = Held::new(&kind);
+    let watching = held.machine.command(&["watch", &held.run]).start();
+    kind.kube(&["delete", "workflows", "--selector", &format!("mlctl.dev/run={}", held.run)]);
+    let ended = watching.end();
+    says(&ended, 1, &[]);
+    assert_eq!(held.machine.pods(&held.run), Vec::new());
+}
