@@ -7,6 +7,7 @@ use std::fmt;
 
 use indexmap::IndexMap;
 use mlctl_core::context::{ContextLayer, EngineKind, SecretFrom, StepPlacement};
+use mlctl_core::workflow::Resources;
 use serde_json::{Value, json};
 
 pub(crate) mod file;
@@ -243,15 +244,20 @@ fn entries(layer: &ContextLayer) -> Vec<(String, Value)> {
     list
 }
 
+/// What a step asks for, by its keys: CPUs, bytes, whole GPUs.
+pub(crate) fn resource_entries(resources: Resources) -> [(&'static str, Value); 5] {
+    [
+        ("cpu", json!(resources.cpu_millis.map(|millis| f64::from(millis) / 1000.0))),
+        ("memory", json!(resources.memory)),
+        ("gpu", json!(resources.gpu)),
+        ("disk", json!(resources.disk)),
+        ("shm", json!(resources.shm)),
+    ]
+}
+
 fn placement_entries(placement: &StepPlacement) -> Vec<(String, Value)> {
-    let resources = &placement.resources;
-    let mut list = vec![
-        ("resources.cpu".to_owned(), json!(resources.cpu_millis.map(|millis| f64::from(millis) / 1000.0))),
-        ("resources.memory".to_owned(), json!(resources.memory)),
-        ("resources.gpu".to_owned(), json!(resources.gpu)),
-        ("resources.disk".to_owned(), json!(resources.disk)),
-        ("resources.shm".to_owned(), json!(resources.shm)),
-    ];
+    let resources = resource_entries(placement.resources).into_iter();
+    let mut list: Vec<_> = resources.map(|(key, value)| (format!("resources.{key}"), value)).collect();
     list.extend(placement.node_selector.iter().map(|(key, value)| (format!("node-selector.{key}"), json!(value))));
     if !placement.tolerations.is_empty() {
         list.push(("tolerations".to_owned(), json!(placement.tolerations)));

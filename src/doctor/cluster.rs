@@ -132,33 +132,35 @@ fn rights(cluster: &Cluster) -> Result<Check, Fault> {
 }
 
 fn service_account(cluster: &Cluster, name: &str) -> Check {
-    const NAME: &str = "service account";
-    match cluster.exists("serviceaccounts", name) {
-        Ok(true) => Check::good(NAME, name),
-        Ok(false) => {
-            let error = CommandError::missing(format!("there is no service account `{name}`"))
-                .cause("`service-account` of the context names it")
-                .hint("docs/argo-roles.yaml makes `mlctl-pods`, which may report results to Argo");
-            Check::bad(NAME, &error)
-        }
-        Err(fault) => Check::unknown(NAME, format!("`{name}` cannot be looked at: {}", fault.why)),
-    }
+    named(cluster, "service account", ("serviceaccounts", name), || {
+        CommandError::missing(format!("there is no service account `{name}`"))
+            .cause("`service-account` of the context names it")
+            .hint("docs/argo-roles.yaml makes `mlctl-pods`, which may report results to Argo")
+    })
 }
 
 fn secret(cluster: &Cluster, name: &str) -> Check {
-    const NAME: &str = "the store's Secret";
-    match cluster.exists("secrets", name) {
-        Ok(true) => Check::good(NAME, name),
-        Ok(false) => {
-            let error = CommandError::missing(format!("there is no Secret `{name}`"))
-                .cause("`store.secret` of the context names it: pods have the store's credentials from there")
-                .hint(format!(
-                    "kubectl --namespace {} create secret generic {name} --from-literal=AWS_ACCESS_KEY_ID=... --from-literal=AWS_SECRET_ACCESS_KEY=...",
-                    cluster.namespace()
-                ));
-            Check::bad(NAME, &error)
-        }
-        Err(fault) => Check::unknown(NAME, format!("`{name}` cannot be looked at: {}", fault.why)),
+    named(cluster, "the store's Secret", ("secrets", name), || {
+        CommandError::missing(format!("there is no Secret `{name}`"))
+            .cause("`store.secret` of the context names it: pods have the store's credentials from there")
+            .hint(format!(
+                "kubectl --namespace {} create secret generic {name} --from-literal=AWS_ACCESS_KEY_ID=... --from-literal=AWS_SECRET_ACCESS_KEY=...",
+                cluster.namespace()
+            ))
+    })
+}
+
+/// Whether there is something that the context names.
+fn named(
+    cluster: &Cluster,
+    what: &'static str,
+    (kind, name): (&str, &str),
+    missing: impl FnOnce() -> CommandError,
+) -> Check {
+    match cluster.exists(kind, name) {
+        Ok(true) => Check::good(what, name),
+        Ok(false) => Check::bad(what, &missing()),
+        Err(fault) => Check::unknown(what, format!("`{name}` cannot be looked at: {}", fault.why)),
     }
 }
 

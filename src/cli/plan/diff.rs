@@ -9,7 +9,7 @@ use mlctl_core::workflow::Resources;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::Context;
+use crate::config::{Context, resource_entries};
 use crate::engine::Engine;
 use crate::error::CommandError;
 use crate::forecast::{Outset, Stored, outset};
@@ -123,7 +123,8 @@ fn differences(sides: &[Side; 2]) -> Vec<Difference> {
         }
     }
     for step in names(sides, |side| side.sizes.keys()) {
-        let [left, right] = [0, 1].map(|side| measures(sides[side].sizes.get(step).copied().unwrap_or_default()));
+        let [left, right] =
+            [0, 1].map(|side| resource_entries(sides[side].sizes.get(step).copied().unwrap_or_default()));
         for ((what, left), (_, right)) in left.into_iter().zip(right) {
             add(step, what, [left, right]);
         }
@@ -140,16 +141,6 @@ fn differences(sides: &[Side; 2]) -> Vec<Difference> {
 /// The names that one side has, or both.
 fn names<'a, I: Iterator<Item = &'a String>>(sides: &'a [Side; 2], of: impl Fn(&'a Side) -> I) -> BTreeSet<&'a str> {
     sides.iter().flat_map(of).map(String::as_str).collect()
-}
-
-fn measures(resources: Resources) -> [(&'static str, Value); 5] {
-    [
-        ("cpu", json!(resources.cpu_millis.map(|millis| f64::from(millis) / 1000.0))),
-        ("memory", json!(resources.memory)),
-        ("gpu", json!(resources.gpu)),
-        ("disk", json!(resources.disk)),
-        ("shm", json!(resources.shm)),
-    ]
 }
 
 /// Which instances have the same key in both contexts.

@@ -28,7 +28,7 @@ use crate::ui::transfer::Transfer;
 /// How long pods may take to end when their run has.
 const LINGERING: Duration = Duration::from_secs(5);
 /// How long what is told to end then has.
-const GRACE_SECONDS: u32 = 30;
+pub(super) const GRACE_SECONDS: u32 = 30;
 /// After so long they are removed, whatever they do.
 const KILL: Duration = Duration::from_secs(60);
 /// So long it is looked after.

@@ -10,7 +10,7 @@ use mlctl_core::records::{self, Mark};
 use super::explain::{self, Wait};
 use super::judge::Judgement;
 use super::logs::Logs;
-use super::place::Place;
+use super::place::{GRACE_SECONDS, Place};
 use crate::error::CommandError;
 use crate::platform::kube::Fault;
 
@@ -20,8 +20,6 @@ const CLUSTER: Duration = Duration::from_secs(2);
 const TAKEN_UP: Duration = Duration::from_secs(10);
 /// How long pods may take to end after their workflow has.
 const LINGERING: Duration = Duration::from_secs(20);
-/// How long what is told to end then has.
-const GRACE_SECONDS: u32 = 30;
 
 /// What was found out.
 pub(super) enum News {
