@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpgid, getpid, getsid, kill_process, kill_process_group, set_child_subreaper, waitpid,
+    Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper, waitpid,
 };
 
 /// The variable that marks every process of an attempt. An mlctl that runs inside a step adds to what it inherited,
@@ -66,13 +66,35 @@ fn children_by_list(list: &File) -> Vec<Pid> {
 
 /// On a kernel without such lists: all that name us as their parent.
 fn children_by_scan() -> Vec<Pid> {
-    let me = getpid().as_raw_nonzero().to_string();
-    let is_ours = |pid: &Pid| {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)) == Some(&*me)
-    };
+    let me = getpid();
+    let is_ours = |pid: &Pid| Kin::of(*pid).is_some_and(|kin| kin.parent == me.as_raw_nonzero().get());
     let names = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
     names.filter_map(|name| Pid::from_raw(name.to_str()?.parse().ok()?)).filter(is_ours).collect()
+}
+
+/// Whom a process belongs to, by number. 0 is what the kernel calls one outside this process's pid namespace, as the
+/// session often is of what is started in a container or by a machine's first process; `rustix::process::getsid` must
+/// not meet one.
+struct Kin {
+    parent: i32,
+    group: i32,
+    session: i32,
+}
+
+impl Kin {
+    /// `None`: it is gone.
+    fn of(pid: Pid) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+        // The name before it may hold anything.
+        let (_, rest) = stat.rsplit_once(')')?;
+        let mut numbers = rest.split_whitespace().skip(1).map_while(|word| word.parse().ok());
+        Some(Self { parent: numbers.next()?, group: numbers.next()?, session: numbers.next()? })
+    }
+
+    /// Whether it is in the process group `group`.
+    fn is_in(&self, group: Pid) -> bool {
+        self.group == group.as_raw_nonzero().get()
+    }
 }
 
 /// Waits until they are dead, and reaps them.
@@ -106,7 +128,7 @@ impl Family {
         let members = self.members(group);
         for signal in [Signal::TERM, Signal::CONT] {
             let _ = kill_process_group(group, signal);
-            for pid in members.iter().filter(|pid| getpgid(Some(**pid)) != Ok(group)) {
+            for pid in members.iter().filter(|pid| !Kin::of(**pid).is_some_and(|kin| kin.is_in(group))) {
                 let _ = kill_process(*pid, signal);
             }
         }
@@ -151,12 +173,13 @@ impl Family {
         if adopted.is_empty() {
             return adopted;
         }
-        let session = getsid(None).ok();
+        let session = Kin::of(getpid()).map(|kin| kin.session);
         let mut living = Vec::new();
         for pid in adopted.into_iter().filter(|pid| *pid != group) {
-            let ours = getpgid(Some(pid)) == Ok(group) || has_nonce(pid, &self.nonce);
+            let Some(kin) = Kin::of(pid) else { continue };
+            let ours = kin.is_in(group) || has_nonce(pid, &self.nonce);
             // Nothing that mlctl itself starts leaves its session, so the dead of other sessions are some step's.
-            if !ours && getsid(Some(pid)).ok() == session {
+            if !ours && Some(kin.session) == session {
                 continue;
             }
             let dead = !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None));

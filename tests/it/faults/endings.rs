@@ -1,11 +1,12 @@
 //! Signals, deadlines and cancellation: the exit codes, that everything ends, and that `finally` steps run.
 
+use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{output, processes, says, start, statuses, until, until_printed, until_quiet};
-use crate::support::{Project, Running, Start, mlctl};
+use super::{is_root, output, processes, says, start, statuses, until, until_printed, until_quiet};
+use crate::support::{Project, Running, Start, mlctl, skip};
 
 /// `slow` has children everywhere and ends when told to; `stubborn` has to be killed.
 const SPEC: &str = r#"
@@ -105,7 +106,7 @@ fn the_cancel_of_a_run_that_is_killed_meanwhile_ends_too() {
     let id = project.ok(&["runs", "-o", "name"]);
     let dir = project.root().join(".mlctl/runs").join(id.trim());
     // Whose it is nobody knows: it is not woken.
-    std::fs::write(dir.join("lease"), "").unwrap();
+    fs::write(dir.join("lease"), "").unwrap();
     let cancel = start(&project, &["cancel", "@latest"]);
     until("the request", || dir.join("cancel").exists());
     run.signal(Signal::KILL);
@@ -166,4 +167,20 @@ fn stopped_and_continued_a_run_goes_on() {
     assert_eq!(statuses(&project, "@latest").0, "running");
     run.signal(Signal::CONT);
     says(&run.end(), 0, &[]);
+}
+
+/// As a container's `exec` starts things, and the first process of some machines.
+#[test]
+fn in_a_session_that_cannot_be_named_everything_ends_too() {
+    if !is_root() {
+        return skip("root, for a pid namespace");
+    }
+    let project = Project::new(SPEC);
+    let apart = |arguments: &[&str]| {
+        let unshare = ["--pid", "--fork", "--mount-proc", "sh", "-c", r#""$@"; exit "$?""#, "sh"];
+        project.command("unshare").args(unshare).arg(mlctl()).args(arguments).ended()
+    };
+    says(&apart(&["run", "--deadline", "1s"]), 4, &["slow: cancelled", "deadline"]);
+    fs::write(project.root().join("mlctl.toml"), SPEC.replace("\nwait\n'''", "\n'''")).unwrap();
+    says(&apart(&["run"]), 0, &["slow: succeeded"]);
 }
