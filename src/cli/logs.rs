@@ -103,6 +103,7 @@ fn log_of(
     let made_by = provenance(&key)?;
     let maker = runs.find(&made_by.run).ok()?;
     let attempt = attempt.unwrap_or(made_by.attempt);
+    attach::fetch_logs(session, &maker, std::iter::once((made_by.instance.as_str(), attempt)));
     let log = LogFile::open_or_empty(&maker.log_path(&made_by.instance, attempt)).ok()?;
     session.ui.note(&format!("{instance} was reused: this is what it printed in run {}", maker.id()));
     Some((log, attempt))

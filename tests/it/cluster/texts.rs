@@ -46,3 +46,18 @@ fn a_hostile_log_is_kept_and_no_terminal_gets_it() {
     assert!(log.contains("{{workflow.name}}") && log.ends_with("x\nthe end"), "{} bytes", log.len());
     assert!(log.len() > 10_000_000, "{} bytes", log.len());
 }
+
+#[test]
+fn what_was_reused_has_the_log_of_the_run_that_made_it() {
+    let Some(cloud) = bed("cloud") else { return };
+    let _turn = Turn::beside_others();
+    let machine = Machine::new(&cloud, "[project]\nname = \"said\"\n[steps.one]\nscript = 'echo said once'\n");
+    says(&machine.run(&["run"]), 0, &[]);
+    // Of another run nothing need be here yet.
+    std::fs::remove_dir_all(machine.project.root().join(".mlctl/reuse")).unwrap_or_default();
+    for run in std::fs::read_dir(machine.project.root().join(".mlctl/runs")).unwrap() {
+        std::fs::remove_dir_all(run.unwrap().path().join("logs")).unwrap_or_default();
+    }
+    says(&machine.run(&["run"]), 0, &[]);
+    assert_eq!(machine.run(&["logs", "one"]).stdout, "said once\n");
+}
