@@ -1,6 +1,6 @@
 //! What needs a cluster: the contexts in the directories that `MLCTL_TEST_KIND` and `MLCTL_TEST_CLOUD` name. The file that
 //! `tests/testbed/cluster/up` prints sets both; one's own may be elsewhere (CONTRIBUTING.md). Without them these tests say
-//! SKIPPED; with `MLCTL_TEST_CLUSTER=1`, which CI sets, they fail then.
+//! SKIPPED; with `MLCTL_TEST_CLUSTER=1`, which CI sets for a part of them, they fail then.
 
 use std::collections::BTreeMap;
 use std::env;

@@ -1,5 +1,5 @@
 //! The conformance suite: `tests/conformance/<case>/` is a project as a user would write it, with `expect.toml`: what
-//! must come out. Every engine gets the same cases. `MLCTL_CASE=name` runs only the cases with `name` in theirs.
+//! must come out. Every engine gets the same cases. `MLCTL_CASE=a,b` runs only the cases with `a` or `b` in their names.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -95,10 +95,11 @@ fn run(dir: &Path, engine: &str, bed: Option<&Bed>) -> Result<(), String> {
 fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
     let wanted = std::env::var("MLCTL_CASE").unwrap_or_default();
+    let is_wanted = |path: &Path| wanted.split(',').any(|wanted| name(path).contains(wanted));
     let mut cases: Vec<PathBuf> = fs::read_dir(root)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir() && name(path).contains(&wanted))
+        .filter(|path| path.is_dir() && is_wanted(path))
         .collect();
     cases.sort();
     assert!(!cases.is_empty(), "no case has `{wanted}` in its name");
