@@ -280,7 +280,11 @@ pub(crate) static OUTPUT: Table = Table {
             Shape::Text,
             "The value stands in another output of the step, a JSON file: `metrics.test.accuracy`.",
         ),
-        key("export", Shape::Text, "Also copied here, relative to the project, when the run succeeds."),
+        key(
+            "export",
+            Shape::Text,
+            "A file or directory is also copied here, relative to the project, when the run succeeds.",
+        ),
     ],
 };
 

@@ -60,6 +60,13 @@ fn check(reader: &mut Reader<'_>, output: &OutputDraft<'_>, kind: Option<Span>) 
         let message = format!("output {} is a value of type {ty}: a kind is for files", quote(output.name));
         reader.push(Diag::error("value-with-kind", kind, message).help("remove `kind`, or remove `type`"));
     }
+    if let (Some((_, export)), Some(ty)) = (&output.export, output.ty) {
+        let message = format!("output {} is a value of type {ty}: what is exported is files", quote(output.name));
+        reader.push(
+            Diag::error("value-with-export", *export, message)
+                .help("export the JSON file that it stands in, and read it from there with `from`; or remove `type`"),
+        );
+    }
     if let (Some(from), None) = (output.from, output.ty) {
         let message = format!("output {} has no type", quote(output.name));
         reader.push(
