@@ -155,8 +155,8 @@ fn get(session: &Session, args: &GetArgs) -> Result<(), CommandError> {
     }
     let get = Get { session, run: &run, output, dest: &args.dest };
     match found.as_slice() {
-        [(_, Made::Value(value))] => session.ui.result(&format!("{value}\n")),
-        [(instance, Made::Artifact(artifact))] => get.one(instance, artifact),
+        [(instance, made @ Made::Value(value))] => get.tell(instance, made, None, &value.to_string()),
+        [(instance, made @ Made::Artifact(artifact))] => get.one(instance, made, artifact),
         several => get.several(name, several),
     }
 }
@@ -183,7 +183,7 @@ struct Get<'a> {
 }
 
 impl Get<'_> {
-    fn one(&self, instance: &str, artifact: &Artifact) -> Result<(), CommandError> {
+    fn one(&self, instance: &str, made: &Made<'_>, artifact: &Artifact) -> Result<(), CommandError> {
         let store = open_store()?;
         if self.dest == Path::new("-") {
             return self.to_stdout(&store, artifact);
@@ -191,37 +191,51 @@ impl Get<'_> {
         let name = self.file_name(select::step_of(instance));
         let to = if self.dest.is_dir() { self.dest.join(name) } else { self.dest.to_owned() };
         self.copy(&store, artifact, &to)?;
-        self.session.ui.result(&format!("{}\n", to.display()))
+        self.tell(instance, made, Some(&to), &to.display().to_string())
     }
 
-    /// All instances' into a directory: each under its id.
+    /// All instances': artifacts into a directory, each under its id.
     fn several(&self, step: &str, found: &[(&str, Made<'_>)]) -> Result<(), CommandError> {
-        if found.iter().any(|(_, made)| matches!(made, Made::Value(_))) {
-            let text = found.iter().filter_map(|(instance, made)| match made {
-                Made::Value(value) => Some(format!("{instance}\t{value}\n")),
-                Made::Artifact(_) => None,
-            });
-            return self.session.ui.result(&text.collect::<String>());
+        let store = open_store()?;
+        let name = self.file_name(step);
+        let extension = Path::new(&name).extension().map(|end| format!(".{}", end.display())).unwrap_or_default();
+        if found.iter().any(|(_, made)| matches!(made, Made::Artifact(_))) {
+            self.make_directory(step, found)?;
         }
+        for (instance, made) in found {
+            match made {
+                Made::Value(value) => self.tell(instance, made, None, &format!("{instance}\t{value}"))?,
+                Made::Artifact(artifact) => {
+                    let to = self.dest.join(format!("{instance}{extension}"));
+                    self.copy(&store, artifact, &to)?;
+                    self.tell(instance, made, Some(&to), &to.display().to_string())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn make_directory(&self, step: &str, found: &[(&str, Made<'_>)]) -> Result<(), CommandError> {
         if self.dest == Path::new("-") {
             return Err(CommandError::usage(format!("`{step}` has {} instances: stdout takes one", found.len()))
                 .hint(format!("name one, as `{}.{}`", found[0].0, self.output)));
         }
-        let store = open_store()?;
-        let cannot = |error: std::io::Error| {
+        std::fs::create_dir_all(self.dest).map_err(|error| {
             CommandError::missing(format!("cannot make the directory `{}`", self.dest.display())).because(&error)
-        };
-        std::fs::create_dir_all(self.dest).map_err(cannot)?;
-        let name = self.file_name(step);
-        let extension = Path::new(&name).extension().map(|end| format!(".{}", end.display())).unwrap_or_default();
-        for (instance, made) in found {
-            if let Made::Artifact(artifact) = made {
-                let to = self.dest.join(format!("{instance}{extension}"));
-                self.copy(&store, artifact, &to)?;
-                self.session.ui.result(&format!("{}\n", to.display()))?;
-            }
+        })
+    }
+
+    /// Says what was got, and where it is: as JSON, or as `text`.
+    fn tell(&self, instance: &str, made: &Made<'_>, path: Option<&Path>, text: &str) -> Result<(), CommandError> {
+        let ui = &self.session.ui;
+        if !ui.is_json() {
+            return ui.result(&format!("{text}\n"));
         }
-        Ok(())
+        let mut report = report(instance, self.output, made);
+        if let Some(path) = path {
+            report["path"] = json!(path);
+        }
+        ui.json_line(&report)
     }
 
     fn copy(&self, store: &Store, artifact: &Artifact, to: &Path) -> Result<(), CommandError> {

@@ -29,6 +29,9 @@ pub(super) fn cancel(session: &Session, args: &CancelArgs) -> Result<ExitCode, C
     let ui = &session.ui;
     if let Some(ended) = run.ended() {
         ui.note(&format!("run {} has ended already: {}", run.id(), super::status::word(Some(ended.outcome))));
+        if ui.is_json() {
+            ui.json(&super::runs::report(&run, Some(&ended)))?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let ended = match Attached::to(session, &run)? {

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use snapbox::{Assert, Data, Redactions};
 
+use crate::docs::all_commands;
 use crate::support::{Ended, Project, Start, mlctl};
 
 #[test]
@@ -95,4 +96,81 @@ fn a_context_is_checked_without_trying() {
     let checked = project.json(&["context", "check"]);
     assert_eq!((&checked["name"], &checked["engine"]), (&"local".into(), &"process".into()));
     assert!(!project.root().join("ran").exists(), "no command is run");
+}
+
+/// What is typed, one after the other, in [`every_command_speaks_json`].
+const TYPED: &[&str] = &[
+    "init made --template minimal --yes",
+    "check",
+    "params",
+    "lock",
+    "plan",
+    "plan --diff docker",
+    "build",
+    "run",
+    "watch",
+    "logs",
+    "run",
+    "runs",
+    "status",
+    "logs a",
+    "artifacts ls",
+    "artifacts get a.file --dest file",
+    "artifacts get a.value",
+    "artifacts get each.file --dest files",
+    "artifacts get each.value",
+    "why a",
+    "cancel @latest",
+    "sync",
+    "gc",
+    "doctor",
+    "context list",
+    "context show",
+    "context check",
+    "schema",
+    "version",
+];
+/// Those that give any number of documents, one a line.
+const BY_LINE: [&str; 3] = ["logs", "watch", "artifacts get"];
+/// A script, and what needs a cluster: that is tested there.
+const NOT_TYPED: [&str; 4] = ["completion", "submit", "context create kind", "context delete"];
+
+#[test]
+fn every_command_speaks_json() {
+    let project = Project::empty();
+    let script = "echo printed; echo 1 > \"$MLCTL_OUTPUT_FILE\"; echo 2 > \"$MLCTL_OUTPUT_VALUE\"";
+    let step = format!("script = {script:?}\noutputs.file = {{}}\noutputs.value.type = \"int\"\n");
+    project.write(
+        "mlctl.toml",
+        &format!("project.name = \"p\"\n[steps.a]\n{step}[steps.each]\nmatrix.x = [1, 2]\n{step}"),
+    );
+    fs::create_dir(project.home().join("shared")).unwrap();
+    let shared = format!("contexts.local.store.url = \"file://{}/shared\"\n", project.home().display());
+    fs::create_dir_all(project.home().join(".config/mlctl")).unwrap();
+    fs::write(project.home().join(".config/mlctl/config.toml"), shared).unwrap();
+    let mut not_typed = leaves();
+    for line in TYPED {
+        let words: Vec<&str> = line.split(' ').chain(["-o", "json"]).collect();
+        let ended = project.run(&words);
+        assert_eq!(ended.code, 0, "{line}: {ended:?}");
+        let by_line = BY_LINE.iter().any(|command| line.starts_with(command));
+        let documents: Vec<&str> = if by_line { ended.stdout.lines().collect() } else { vec![&ended.stdout] };
+        assert!(!documents.is_empty(), "{line}: {ended:?}");
+        for document in documents {
+            let read = serde_json::from_str::<serde_json::Value>(document);
+            assert!(read.is_ok(), "{line}: {document:?} is no JSON");
+        }
+        not_typed.retain(|command| !format!("{line} ").starts_with(&format!("{command} ")));
+    }
+    not_typed.sort();
+    let mut expected = NOT_TYPED.map(str::to_owned);
+    expected.sort();
+    assert_eq!(not_typed, expected);
+}
+
+/// The commands with none below them.
+fn leaves() -> Vec<String> {
+    let all: Vec<String> = all_commands().iter().map(|words| words.join(" ")).collect();
+    let group = |name: &str| all.iter().any(|other| other.starts_with(&format!("{name} ")));
+    all.iter().filter(|name| !group(name)).cloned().collect()
 }

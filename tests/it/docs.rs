@@ -25,7 +25,7 @@ fn the_page_of_commands_is_current() {
 }
 
 /// Every command, each before those below it.
-fn all_commands() -> Vec<Vec<String>> {
+pub(crate) fn all_commands() -> Vec<Vec<String>> {
     fn add(of: &[String], all: &mut Vec<Vec<String>>) {
         for name in commands(&of.iter().map(String::as_str).collect::<Vec<_>>()) {
             let command = [of, &[name]].concat();

@@ -226,24 +226,29 @@ pub(super) fn delete(session: &Session, args: &DeleteArgs) -> Result<(), Command
         ))
         .hint("`mlctl context list` lists contexts, `kind get clusters` clusters"));
     }
-    if !yes {
-        if !prompt::can_ask() {
-            return Err(CommandError::usage(format!("the cluster `{cluster}` is not removed without being asked for"))
-                .hint("`--yes` asks for it"));
-        }
-        let choices = ["no".to_owned(), "yes".to_owned()];
-        let question =
-            format!("remove the kind cluster `{cluster}` and the context `{name}`? Results stay in the store");
-        if prompt::choose(&question, &choices)? == 0 {
-            return Ok(());
-        }
-    }
-    if exists {
+    let removes = *yes || is_wanted(name, &cluster)?;
+    if removes && exists {
         made::delete(&cluster)?;
     }
-    if file.has(name) {
+    if removes && file.has(name) {
         file.remove(name)?;
     }
-    session.ui.note(&format!("removed `{name}`"));
+    if session.ui.is_json() {
+        return session.ui.json(&json!({ "name": name, "cluster": cluster, "removed": removes }));
+    }
+    if removes {
+        session.ui.note(&format!("removed `{name}`"));
+    }
     Ok(())
+}
+
+/// Asks whether the cluster and its context are to go.
+fn is_wanted(name: &str, cluster: &str) -> Result<bool, CommandError> {
+    if !prompt::can_ask() {
+        return Err(CommandError::usage(format!("the cluster `{cluster}` is not removed without being asked for"))
+            .hint("`--yes` asks for it"));
+    }
+    let choices = ["no".to_owned(), "yes".to_owned()];
+    let question = format!("remove the kind cluster `{cluster}` and the context `{name}`? Results stay in the store");
+    Ok(prompt::choose(&question, &choices)? == 1)
 }

@@ -226,8 +226,10 @@ fn a_cluster_is_made_with_its_context_and_removed() {
 
     let asked = home.run(&["context", "delete", &home.name]);
     assert!(asked.code == 2 && asked.stderr.contains("--yes"), "{asked:?}");
-    let removed = home.run(&["context", "delete", &home.name, "--yes"]);
+    let removed = home.run(&["context", "delete", &home.name, "--yes", "-o", "json"]);
     assert_eq!(removed.code, 0, "{removed:?}");
+    let removed: Value = serde_json::from_str(&removed.stdout).unwrap();
+    assert_eq!((&removed["cluster"], &removed["removed"]), (&format!("mlctl-{}", home.name).into(), &true.into()));
     assert_eq!(home.config(), own);
     assert_eq!(cli(&["ps", "--all", "--quiet", "--filter", &format!("name={node}")]), "");
     assert_eq!(home.run(&["context", "delete", &home.name, "--yes"]).code, 2);
