@@ -51,6 +51,7 @@ pub(super) fn status(session: &Session, args: &StatusArgs) -> Result<ExitCode, C
 /// A run and its instances as JSON.
 pub(super) fn report(run: &Run, ended: Option<&Ended>, state: &RunState) -> serde_json::Value {
     let mut report = super::runs::report(run, ended);
+    let now = time::now();
     let instances = state.instances.iter().map(|(id, instance)| {
         json!({
             "instance": id,
@@ -58,6 +59,7 @@ pub(super) fn report(run: &Run, ended: Option<&Ended>, state: &RunState) -> serd
             "attempts": instance.attempts,
             "started": instance.started,
             "finished": instance.finished,
+            "took": instance.took(now),
             "reason": instance.reason,
             "failure": instance.failure,
             "key": instance.key,
@@ -114,16 +116,8 @@ fn by_instance(state: &RunState) -> Table {
 
 fn row(id: &str, instance: &InstanceState) -> [String; 5] {
     let attempts = if instance.attempts > 0 { instance.attempts.to_string() } else { String::new() };
-    [id.to_owned(), phase(instance.phase), attempts, took(instance), why(instance)]
-}
-
-fn took(instance: &InstanceState) -> String {
-    let started = instance.started.filter(|_| instance.attempts > 0);
-    let until = match instance.phase {
-        Phase::Finished(_) => instance.finished,
-        _ => Some(time::now()),
-    };
-    started.zip(until).map(|(from, until)| time::duration(until.saturating_sub(from))).unwrap_or_default()
+    let took = instance.took(time::now()).map(time::duration).unwrap_or_default();
+    [id.to_owned(), phase(instance.phase), attempts, took, why(instance)]
 }
 
 /// Why it failed, was skipped or cancelled, in a few words.

@@ -61,6 +61,19 @@ pub(crate) struct InstanceState {
     pub(crate) result: Option<Arc<ActionResult>>,
 }
 
+impl InstanceState {
+    /// How long its latest attempt took, in milliseconds: of one that succeeded its command alone, as a timeout measures
+    /// it, without what an engine needs before and after.
+    pub(crate) fn took(&self, now: u64) -> Option<u64> {
+        let started = self.started.filter(|_| self.attempts > 0)?;
+        match (&self.phase, &self.result) {
+            (Phase::Finished(_), Some(result)) => Some(result.millis),
+            (Phase::Finished(_), None) => Some(self.finished?.saturating_sub(started)),
+            _ => Some(now.saturating_sub(started)),
+        }
+    }
+}
+
 /// How many instances are where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,6 +1,8 @@
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use mlctl_core::action::ActionResult;
 use mlctl_core::event::{Event, Outcome, Reason, Recorded, Status};
 
 use super::*;
@@ -87,6 +89,21 @@ fn a_run_is_followed_while_it_is_written_and_read_when_it_ended() {
     assert_eq!(run.fold().ended, Some((Outcome::Failed, 16)));
     assert_eq!(run.spec().as_deref(), Some("spec"));
     assert_eq!(fs::read_to_string(project.path().join(".mlctl/.gitignore")).unwrap(), "*\n");
+}
+
+#[test]
+fn what_succeeded_took_as_long_as_its_command() {
+    let mut state = RunState::new(["a".to_owned()]);
+    state.apply(&started(1000, "a"));
+    assert_eq!(state.instances["a"].took(1300), Some(300));
+    let mut end = finished(1448, "a", Status::Failed);
+    state.apply(&end);
+    assert_eq!(state.instances["a"].took(2000), Some(448));
+    if let Event::InstanceFinished { result, .. } = &mut end.event {
+        *result = Some(Arc::new(ActionResult { millis: 66, ..ActionResult::default() }));
+    }
+    state.apply(&end);
+    assert_eq!(state.instances["a"].took(2000), Some(66));
 }
 
 #[test]
