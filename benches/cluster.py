@@ -223,11 +223,39 @@ def memory(bench, count=1000):
     print(f"\n## watch of {count} instances: {peak:.1f} MiB", flush=True)
 
 
+def large(bench, gib=4):
+    """The peak of mlctl-exec in pods, on this machine's kernel, beside an artifact of so many GiB."""
+    for name in ("kind", "cloud"):
+        place = Place(bench, name)
+        run = f"b{uuid.uuid4().hex[:7]}"
+        here = place.project("large", f'[steps.make]\ncommand = ["sh", "-c", "head -c {gib}G /dev/zero > $MLCTL_OUTPUT_X"]\noutputs.x = {{}}\n'
+                             '[steps.use]\ninputs.x = "make.x"\ncommand = ["sh", "-c", "cat $MLCTL_INPUT_X > /dev/null"]\n'
+                             f'[contexts.{name}]\nchains = false\n')
+        running = subprocess.Popen([bench.mlctl, "run", "-q", "--context", name, "--run-id", run], cwd=here, env=place.env)
+        peaks = {}
+        while running.poll() is None:
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    argv = (process / "cmdline").read_bytes().split(b"\0")
+                    if argv[0].endswith(b"/mlctl-exec") and run.encode() in argv:
+                        status = (process / "status").read_text()
+                        verb = argv[1].decode()
+                        peaks[verb] = max(peaks.get(verb, 0), int(re.search(r"VmHWM:\s+(\d+)", status)[1]))
+                except (OSError, TypeError):
+                    pass  # it ended
+            time.sleep(0.02)
+        if running.returncode != 0:
+            sys.exit(f"the run ended with {running.returncode}")
+        print(f"\n## mlctl-exec in {name} beside {gib} GiB, MiB: "
+              + ", ".join(f"{verb} {peak / 1024:.1f}" for verb, peak in sorted(peaks.items())), flush=True)
+
+
 def main():
     args = arguments(__doc__, "one round")
     root = Path(tempfile.mkdtemp(prefix="mlctl-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
     bench = Bench(args.mlctl, 1 if args.quick else 5, root)
-    parts = {"steps": steps, "edited": edited, "submit": submit, "cached": cached, "wide": wide, "memory": memory}
+    parts = {"steps": steps, "edited": edited, "submit": submit, "cached": cached, "wide": wide, "memory": memory,
+             "large": large}
     # Bare pods have it by that name; mlctl brings it itself.
     subprocess.run(["kind", "load", "docker-image", "--name", os.environ["MLCTL_TESTBED_CLUSTER"], IMAGE],
                    check=True, capture_output=True)

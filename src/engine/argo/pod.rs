@@ -50,7 +50,7 @@ pub(super) fn template(job: &Job<'_>, unit: &Unit) -> Value {
         add("tolerations", tolerations.into());
     }
     add("volumes", json!([{ "name": "shm", "emptyDir": shm(resources(job, unit)) }]));
-    add("initContainers", json!([deliver(job), storing(job)]));
+    add("initContainers", json!([storing(job)]));
     add("container", container(job, unit));
     add("outputs", json!({ "parameters": outputs(job, unit) }));
     template.into()
@@ -97,20 +97,19 @@ fn shm(resources: Resources) -> Value {
     }
 }
 
-/// Puts the executor beside the step's programs.
-fn deliver(job: &Job<'_>) -> Value {
-    let mut container = own_container(job, "mlctl", &["/mlctl-exec", "deliver", EXECUTOR]);
-    container.insert("volumeMounts".into(), json!([shared()]));
-    container.into()
-}
-
-/// Fetches and stores, from before the step starts until after it has ended. It alone has the credentials.
+/// Puts the executor beside the step's programs; fetches and stores, from before the step starts until after it has
+/// ended. It alone has the credentials.
 fn storing(job: &Job<'_>) -> Value {
     let url = job.context.store.as_ref().map(|store| plain(&store.url)).unwrap_or_default();
     let (run, submission) = (plain(job.run), job.submission.to_hex());
     let command = ["/mlctl-exec", "store", "--run", &run, "--submission", &submission, "--store", &url];
     let mut container = own_container(job, "mlctl-store", &command);
     container.insert("restartPolicy".into(), json!("Always"));
+    // No other container is started before this is done. One more that runs to its end would cost a second.
+    container.insert(
+        "lifecycle".into(),
+        json!({ "postStart": { "exec": { "command": ["/mlctl-exec", "deliver", EXECUTOR] } } }),
+    );
     if let Some(StoreLocation { secret: Some(secret), .. }) = &job.context.store {
         container.insert("envFrom".into(), json!([{ "secretRef": { "name": secret } }]));
     }
