@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use bytes::Bytes;
 use mlctl_core::event::{Event, Outcome, Recorded};
 use mlctl_core::records::{self, Mark, Started};
-use mlctl_core::scheduler::{Command, Input, Options, Scheduler};
+use mlctl_core::scheduler::{Command, Input, Options, Scheduler, State};
 use mlctl_core::submission::Submission;
 
 use super::explain::Wait;
@@ -23,6 +23,7 @@ use crate::ui::run_view::RunView;
 use crate::ui::time::now;
 
 mod end;
+mod turn;
 mod watch;
 
 use end::End;
@@ -44,6 +45,8 @@ pub(crate) struct Follow<'a, 'v> {
     writer: RunWriter,
     view: Option<RunView<'v>>,
     told: HashMap<String, Told>,
+    /// What was recorded before its turn, as far as is known here.
+    held: Vec<Recorded>,
     /// Which logs are wanted while steps run.
     pub(crate) logs: Wanted,
     waiting: Waiting,
@@ -97,6 +100,7 @@ impl<'a, 'v> Follow<'a, 'v> {
             writer,
             view,
             told,
+            held: Vec::new(),
             logs,
             waiting,
             given_up: false,
@@ -158,13 +162,18 @@ impl<'a, 'v> Follow<'a, 'v> {
         match news {
             News::Records(records) => self.records(records)?,
             News::Ended(ended) => {
+                self.tell_held(true)?;
                 self.ended = Some(ended.at);
                 if self.outcome.is_none() {
                     self.conclude(&Judgement::default(), Some(&ended))?;
                 }
             }
-            News::Over(judgement) if self.outcome.is_none() => self.conclude(&judgement, None)?,
-            News::Over(_) => {}
+            News::Over(judgement) => {
+                self.tell_held(true)?;
+                if self.outcome.is_none() {
+                    self.conclude(&judgement, None)?;
+                }
+            }
             News::Waits { waits, taken_up, busy } => self.waits(&waits, taken_up, busy)?,
             News::Trouble(error) => {
                 if let Some(view) = &mut self.view {
@@ -221,7 +230,34 @@ impl<'a, 'v> Follow<'a, 'v> {
             events.push((recorded.at, mark, recorded));
         }
         events.sort_by_key(|(at, mark, _)| (*at, *mark));
-        events.into_iter().try_for_each(|(_, _, recorded)| self.happened(&recorded))
+        self.held.extend(events.into_iter().map(|(_, _, recorded)| recorded));
+        self.tell_held(false)
+    }
+
+    /// Tells what was recorded and whose turn it is; of a run that is over `all`.
+    fn tell_held(&mut self, all: bool) -> Result<(), CommandError> {
+        let mut held = std::mem::take(&mut self.held);
+        turn::in_turn(&mut held, |recorded| {
+            let due = all || self.is_due(&recorded.event);
+            if due {
+                self.happened(recorded)?;
+            }
+            Ok(due)
+        })?;
+        self.held = held;
+        Ok(())
+    }
+
+    /// Whether all has been told that an instance depends on.
+    fn is_due(&mut self, event: &Event) -> bool {
+        let (Event::InstanceStarted { instance, .. }
+        | Event::InstanceRetrying { instance, .. }
+        | Event::InstanceFinished { instance, .. }) = event
+        else {
+            return true;
+        };
+        let found = self.scheduler.find(instance);
+        found.is_some_and(|ix| self.scheduler.instance(ix).state() != State::Waiting)
     }
 
     /// Takes in what happened elsewhere, unless it is known.
