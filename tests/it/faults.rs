@@ -5,6 +5,7 @@ mod damage;
 mod endings;
 mod input;
 mod kills;
+mod orphans;
 mod places;
 mod steps;
 mod together;

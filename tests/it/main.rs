@@ -13,6 +13,7 @@ mod doctor;
 mod downloads;
 mod environments;
 mod faults;
+mod first_process;
 mod live;
 mod lock;
 mod manifests;

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mlctl_core::action::{ActionResult, StepFailure, Task};
 use mlctl_core::digest::Digest;
-use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
 use crate::cancel::Cancel;
@@ -31,7 +30,7 @@ use crate::store::{Entry, Provenance, Store};
 use crate::warden::Warden;
 
 /// How an environment is entered.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Realised {
     /// Variables that are there already, an image's: what every step has goes over them. PATH is the standard one where
     /// it is not among them.
@@ -43,7 +42,7 @@ pub struct Realised {
 }
 
 /// Where and under which circumstances a task runs: nothing of this is part of its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Place {
     /// Where bundles are made: on the store's file system, and better a short path.
     pub work: PathBuf,
@@ -119,7 +118,7 @@ pub struct Ended {
 }
 
 /// What came of an attempt.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Report {
     /// What it produced, or why it failed.
     pub result: Result<Arc<ActionResult>, StepFailure>,

@@ -7,7 +7,6 @@ mod family;
 pub mod gc;
 pub mod hash;
 pub mod init;
-pub mod job;
 mod logs;
 pub mod manifest;
 mod memory;

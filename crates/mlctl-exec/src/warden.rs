@@ -54,12 +54,7 @@ struct Active {
 impl Warden {
     /// The warden is this program, run again: its `main` has to call [`main`] when its first argument is [`ARGUMENT`].
     pub fn this_program() -> Self {
-        Self::program("/proc/self/exe".into())
-    }
-
-    /// The warden is this program.
-    pub fn program(program: PathBuf) -> Self {
-        Self { program, active: OnceLock::new() }
+        Self { program: "/proc/self/exe".into(), active: OnceLock::new() }
     }
 
     /// Starts it unless it runs, for the processes with `nonce`, and gives its id. Without one all goes on: it only

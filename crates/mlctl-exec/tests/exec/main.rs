@@ -7,7 +7,6 @@ mod confinement;
 mod crowd;
 mod endings;
 mod faults;
-mod init;
 mod orphans;
 mod redaction;
 mod support;

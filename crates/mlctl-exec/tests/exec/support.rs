@@ -14,10 +14,7 @@ use mlctl_core::value::Type;
 use mlctl_core::workflow::Resources;
 use mlctl_exec::sources::Snapshot;
 use mlctl_exec::store::Store;
-use mlctl_exec::{Cancel, Executor, Place, Realised, Report, Warden};
-
-/// The program that the executors of tests start as their warden.
-pub(crate) const WARDEN: &str = env!("CARGO_BIN_EXE_mlctl-task");
+use mlctl_exec::{Cancel, Executor, Place, Realised, Report};
 
 /// A directory of its own with a store and an executor.
 pub(crate) struct Bench {
@@ -31,12 +28,7 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir_in(outside_tmp()).unwrap();
         let store = Arc::new(Store::open(&directory.path().join("store")).unwrap());
-        Self {
-            executor: Executor::new(store.clone()).guarded_by(Warden::program(WARDEN.into())),
-            store,
-            directory,
-            logs: AtomicU32::new(0),
-        }
+        Self { executor: Executor::new(store.clone()), store, directory, logs: AtomicU32::new(0) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

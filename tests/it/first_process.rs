@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use mlctl_exec::init::{ARGUMENT, How, KILL, News, Order, TERMINATE};
 
-use crate::support::WARDEN as PROGRAM;
+use crate::support::mlctl;
 
 /// `unshare` as root, or by a namespace of users; where neither is allowed there is nothing to test with.
 #[allow(clippy::print_stderr, reason = "there is no other way to tell from a test")]
@@ -34,7 +34,8 @@ impl Container {
     /// One that runs a script with `sh`.
     fn start(script: &str) -> Option<Self> {
         let mut child = unshare()?
-            .args([PROGRAM, ARGUMENT])
+            .arg(mlctl())
+            .arg(ARGUMENT)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -131,7 +132,7 @@ fn all_ends_when_mlctl_is_gone() {
 
 #[test]
 fn it_is_only_for_a_first_process() {
-    let output = Command::new(PROGRAM).arg(ARGUMENT).stdin(Stdio::null()).output().unwrap();
+    let output = Command::new(mlctl()).arg(ARGUMENT).stdin(Stdio::null()).output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("first process of a container"));
 }
