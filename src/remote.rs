@@ -8,6 +8,7 @@ use mlctl_core::digest::Digest;
 use mlctl_core::forecast::{Forecast, Known, Outlook, Why, forecast};
 use mlctl_core::plan::Plan;
 use mlctl_core::scheduler::Facts;
+use mlctl_exec::manifest::Manifest;
 use mlctl_exec::store::Store;
 use mlctl_remote::{Location, Options, Remote, RemoteError};
 
@@ -68,7 +69,7 @@ pub(crate) fn keyed(
     stored: Stored<'_>,
     remote: &Remote,
 ) -> Result<Vec<(Digest, String)>, RemoteError> {
-    let found = explore(plan, facts, Both { stored, here: true, there: HashMap::new() }, remote)?;
+    let found = explore(plan, facts, Both { here: true, ..Both::there(stored, remote) })?;
     Ok(found.iter().filter_map(|(instance, _)| Some((instance.key()?, instance.id()))).collect())
 }
 
@@ -79,11 +80,11 @@ pub(crate) fn forecast_there(
     stored: Stored<'_>,
     remote: &Remote,
 ) -> Result<Forecast, RemoteError> {
-    explore(plan, facts, Both { stored, here: false, there: HashMap::new() }, remote)
+    explore(plan, facts, Both::there(stored, remote))
 }
 
 /// Looks results up until nothing more depends on one that was not looked for.
-fn explore(plan: &Plan, facts: &Facts, mut both: Both<'_>, remote: &Remote) -> Result<Forecast, RemoteError> {
+fn explore(plan: &Plan, facts: &Facts, mut both: Both<'_>) -> Result<Forecast, RemoteError> {
     loop {
         let outlook = forecast(plan.clone(), facts.clone(), &mut both);
         let unknown: Vec<Digest> = outlook
@@ -95,17 +96,26 @@ fn explore(plan: &Plan, facts: &Facts, mut both: Both<'_>, remote: &Remote) -> R
             return Ok(outlook);
         }
         // What is not fetched before it is used must be there, with all that it names.
-        let found = if both.here { remote.lookup(&unknown)? } else { remote.results(&unknown)? };
+        let found = if both.here { both.remote.lookup(&unknown)? } else { both.remote.results(&unknown)? };
         both.there.extend(unknown.into_iter().zip(found.into_iter().map(|entry| entry.map(|entry| entry.result))));
     }
 }
 
 /// What is known here and there.
-struct Both<'a> {
+pub(crate) struct Both<'a> {
     stored: Stored<'a>,
+    remote: &'a Remote,
     /// Whether results of this machine count.
     here: bool,
+    /// Results of the remote store, as far as they were looked up.
     there: HashMap<Digest, Option<Arc<ActionResult>>>,
+}
+
+impl<'a> Both<'a> {
+    /// The project's files, and the remote store, whose directories this machine may have too.
+    pub(crate) fn there(stored: Stored<'a>, remote: &'a Remote) -> Self {
+        Self { stored, remote, here: false, there: HashMap::new() }
+    }
 }
 
 impl Known for Both<'_> {
@@ -115,14 +125,33 @@ impl Known for Both<'_> {
     }
 
     fn entries(&mut self, directory: &Artifact) -> Result<Vec<String>, String> {
-        self.stored.entries(directory)
+        entries(self.stored.store, self.remote, directory)
     }
 
     fn entry(&mut self, directory: &Artifact, path: &str) -> Result<Artifact, String> {
-        self.stored.entry(directory, path)
+        entry(self.stored.store, self.remote, directory, path)
     }
 
     fn file(&mut self, path: &str) -> Result<Artifact, String> {
         self.stored.file(path)
     }
+}
+
+/// The names of what is directly in a stored directory.
+pub(crate) fn entries(store: &Store, remote: &Remote, directory: &Artifact) -> Result<Vec<String>, String> {
+    Ok(manifest(store, remote, directory)?.names().into_iter().map(str::to_owned).collect())
+}
+
+/// What is at a path in a stored directory.
+pub(crate) fn entry(store: &Store, remote: &Remote, directory: &Artifact, path: &str) -> Result<Artifact, String> {
+    manifest(store, remote, directory)?.sub(path).ok_or_else(|| format!("there is no `{path}` in it"))
+}
+
+/// What a stored directory holds. This machine may have it; the remote store has it without its being fetched.
+fn manifest(store: &Store, remote: &Remote, directory: &Artifact) -> Result<Arc<Manifest>, String> {
+    if let Ok(manifest) = store.manifest(&directory.digest) {
+        return Ok(Arc::new(manifest));
+    }
+    let found = remote.tree(&directory.digest).map_err(|error| error.to_string())?;
+    found.ok_or_else(|| "the store has lost the directory".to_owned())
 }

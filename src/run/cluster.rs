@@ -21,7 +21,7 @@ use crate::lock::Lock;
 use crate::platform::kube::Cluster;
 use crate::prepare::Asked;
 use crate::record::{Run, RunMeta, RunWriter, Runs, id};
-use crate::remote;
+use crate::remote::{self, Both};
 use crate::ui::run_view::RunView;
 use crate::ui::time::now;
 
@@ -234,7 +234,8 @@ fn nothing_to_run<'a>(making: &Making<'a>, forecast: &Forecast, meta: RunMeta) -
     let options = Options { run: writer.id().to_owned(), jobs: 1, ..Options::default() };
     let mut scheduler = Scheduler::new(plan.clone(), forecast.facts().clone(), options);
     let results = argo::results(forecast);
-    let mut stored = Stored { store, inputs: &files.inputs, keeps: false };
+    let Some(remote) = making.remote else { return Err(CommandError::failed("nothing was looked up")) };
+    let mut known = Both::there(Stored { store, inputs: &files.inputs, keeps: false }, remote);
     let (mut inputs, mut commands) = (vec![Input::Begin], Vec::new());
     loop {
         for input in inputs.drain(..) {
@@ -243,10 +244,8 @@ fn nothing_to_run<'a>(making: &Making<'a>, forecast: &Forecast, meta: RunMeta) -
         for command in commands.drain(..) {
             match command {
                 Command::Done(outcome) => {
-                    if let Some(remote) = making.remote {
-                        let place = Place::new(making.context, store, remote, writer.id(), "");
-                        place.fetch_shown(&session.ui, &scheduler, outcome == Outcome::Succeeded)?;
-                    }
+                    let place = Place::new(making.context, store, remote, writer.id(), "");
+                    place.fetch_shown(&session.ui, &scheduler, outcome == Outcome::Succeeded)?;
                     return Ok(Done::Ended(Box::new(local::Ended { outcome, scheduler, writer, view }), lease));
                 }
                 Command::Record(event) => {
@@ -257,7 +256,7 @@ fn nothing_to_run<'a>(making: &Making<'a>, forecast: &Forecast, meta: RunMeta) -
                 Command::LookUp { ix, key } => {
                     inputs.push(Input::LookedUp { ix, result: results.get(&key).cloned() });
                 }
-                command => inputs.extend(answer(&command, &mut stored)),
+                command => inputs.extend(answer(&command, &mut known)),
             }
         }
         if inputs.is_empty() {

@@ -1,7 +1,7 @@
 //! From the remote store to this machine.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use mlctl_core::action::{Artifact, ArtifactKind};
 use mlctl_core::digest::Digest;
@@ -70,10 +70,15 @@ impl Remote {
     }
 
     /// What a directory or a source tree holds, without its files; `None`: it is not there.
-    pub fn tree(&self, digest: &Digest) -> Result<Option<Manifest>, RemoteError> {
+    pub fn tree(&self, digest: &Digest) -> Result<Option<Arc<Manifest>>, RemoteError> {
+        let mut latest = self.latest_tree.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, manifest)) = latest.as_ref().filter(|(of, _)| of == digest) {
+            return Ok(Some(manifest.clone()));
+        }
         match self.block_on(|inner| async move { inner.tree(digest).await }) {
             Err(error) if error.is_missing() => Ok(None),
-            other => other.map(|tree| Some(tree.manifest)),
+            Err(error) => Err(error),
+            Ok(tree) => Ok(Some(latest.insert((*digest, Arc::new(tree.manifest))).1.clone())),
         }
     }
 

@@ -1,9 +1,10 @@
 //! An open remote store.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use mlctl_core::digest::Digest;
+use mlctl_exec::manifest::Manifest;
 use mlctl_exec::store::{Entry, Store};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -51,6 +52,8 @@ pub struct Remote {
     // Before what its tasks use.
     runtime: Runtime,
     inner: Arc<Inner>,
+    /// Mostly all entries of one directory are asked for in a row.
+    pub(crate) latest_tree: Mutex<Option<(Digest, Arc<Manifest>)>>,
 }
 
 #[derive(Debug)]
@@ -86,7 +89,7 @@ impl Remote {
             parallel: options.parallel.max(1),
             memory: Memory::new(options.memory),
         };
-        Ok(Self { runtime, inner: Arc::new(inner) })
+        Ok(Self { runtime, inner: Arc::new(inner), latest_tree: Mutex::default() })
     }
 
     /// The results of keys, as far as there are any. What they name may be missing all the same: [`Remote::pull`] tells.

@@ -241,7 +241,7 @@ fn what_is_there_can_be_asked_for_without_being_fetched() {
     one.push(&[key]);
     assert!(two.remote.exists(&[artifact]).unwrap());
     let manifest = two.remote.tree(&artifact.digest).unwrap().unwrap();
-    assert_eq!(manifest, one.store.manifest(&artifact.digest).unwrap());
+    assert_eq!(*manifest, one.store.manifest(&artifact.digest).unwrap());
     for lost in ["packs", "objects"] {
         fs::remove_file(&files_below(&shared.join(lost))[0]).unwrap();
         assert!(!two.remote.exists(&[artifact]).unwrap(), "{lost}");

@@ -11,7 +11,6 @@ use mlctl_core::records::{self, Cancel};
 use mlctl_core::scheduler::Scheduler;
 use mlctl_core::submission::Submission;
 use mlctl_core::workflow::{ArtifactRole, OutputKind};
-use mlctl_exec::manifest::Manifest;
 use mlctl_exec::store::Store;
 use mlctl_remote::{Amount, Remote, RemoteError};
 use serde::Serialize;
@@ -178,21 +177,12 @@ impl Place {
 
     /// The names of what is directly in a stored directory.
     pub(crate) fn entries(&self, directory: &Artifact) -> Result<Vec<String>, String> {
-        Ok(self.manifest(directory)?.names().into_iter().map(str::to_owned).collect())
+        remote::entries(&self.store, &self.remote, directory)
     }
 
     /// What is at a path in a stored directory.
     pub(crate) fn entry(&self, directory: &Artifact, path: &str) -> Result<Artifact, String> {
-        self.manifest(directory)?.sub(path).ok_or_else(|| format!("there is no `{path}` in it"))
-    }
-
-    /// What a stored directory holds: the run's store has it, this machine may.
-    fn manifest(&self, directory: &Artifact) -> Result<Manifest, String> {
-        if let Ok(manifest) = self.store.manifest(&directory.digest) {
-            return Ok(manifest);
-        }
-        let found = self.remote.tree(&directory.digest).map_err(|error| error.to_string())?;
-        found.ok_or_else(|| "the store has lost the directory".to_owned())
+        remote::entry(&self.store, &self.remote, directory, path)
     }
 
     /// Brings artifacts of the run to this machine.

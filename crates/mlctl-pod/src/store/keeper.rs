@@ -124,7 +124,7 @@ impl Keeper {
         Ok(names.into_iter().zip(all).filter_map(|(name, bytes)| Some((name, text(&bytes?)))).collect())
     }
 
-    fn manifest(&self, directory: &Artifact) -> Result<Manifest, Trouble> {
+    fn manifest(&self, directory: &Artifact) -> Result<Arc<Manifest>, Trouble> {
         let manifest = self.patiently(|remote| remote.tree(&directory.digest))?;
         manifest
             .ok_or_else(|| Trouble::once(format!("directory {} is not in {}", directory.digest.short(), self.location)))
