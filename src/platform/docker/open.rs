@@ -21,8 +21,6 @@ use crate::platform::machine;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same over ssh, which has to log in first.
 const SSH_PATIENCE: Duration = Duration::from_secs(30);
-/// A connection that ended before anything was sent is made again so often.
-const TRIES: u32 = 5;
 /// For the head of any later answer, in seconds.
 const TIMEOUT: u64 = 120;
 
@@ -102,15 +100,9 @@ async fn open(address: Address) -> Result<Found, String> {
     let socket = if let Address::Unix(path) = &address { Socket::at(path) } else { None };
     let opening = async {
         let client = connect(&address).await?.with_request_modifier(spell_credentials);
-        let mut tries = 0;
-        let (version, info) = loop {
-            // Both at once, and nothing else: for each the daemon starts programs.
-            match tokio::try_join!(client.version(), client.info()) {
-                Ok(answers) => break answers,
-                Err(error) if tries < TRIES && was_never_sent(&error) => tries += 1,
-                Err(error) => return Err(reason(&error)),
-            }
-        };
+        // Both at once, and nothing else: for each the daemon starts programs.
+        let asked = tokio::try_join!(client.version(), client.info());
+        let (version, info) = asked.map_err(|error| reason(&error))?;
         let about = about(&version, &info, &address)?;
         Ok((client, about))
     };
@@ -118,13 +110,6 @@ async fn open(address: Address) -> Result<Found, String> {
         Ok(opened) => opened.map(|(client, about)| Found { client, address, socket, about }),
         Err(_) => Err(format!("no answer within {} seconds", patience.as_secs())),
     }
-}
-
-/// Whether a connection ended before a request was sent: the client then keeps to itself why it did (what ssh said).
-fn was_never_sent(error: &bollard::errors::Error) -> bool {
-    let bollard::errors::Error::HyperLegacyError { err } = error else { return false };
-    let cause = std::error::Error::source(err).and_then(|cause| cause.downcast_ref::<hyper::Error>());
-    cause.is_some_and(hyper::Error::is_canceled)
 }
 
 /// Daemons read credentials in the alphabet of base64 that is safe in URLs, bollard writes the other one.

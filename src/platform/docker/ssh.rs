@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
@@ -90,7 +90,16 @@ pub(super) fn start(arguments: &[String]) -> io::Result<Stream> {
             }
         }
     });
-    Ok(Stream { stdin: Some(stdin), stdout, said, listener, answered: false, _child: child })
+    Ok(Stream {
+        stdin: Some(stdin),
+        stdout,
+        said,
+        listener,
+        asked: false,
+        reader: None,
+        answered: false,
+        _child: child,
+    })
 }
 
 /// The two ends of an ssh that runs.
@@ -101,6 +110,10 @@ pub(super) struct Stream {
     said: Arc<Mutex<String>>,
     /// Ends when all of that is known.
     listener: tokio::task::JoinHandle<()>,
+    /// Whether anything was to be sent.
+    asked: bool,
+    /// Who waits for an answer while nothing was asked.
+    reader: Option<Waker>,
     /// Whether anything came from the other side.
     answered: bool,
     /// Killed with the connection.
@@ -114,6 +127,11 @@ impl AsyncRead for Stream {
         if buffer.filled().len() > before {
             self.answered = true;
         } else if !self.answered && read.is_ok() {
+            // An HTTP client keeps to itself why a connection ended that it had sent nothing on.
+            if !self.asked {
+                self.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
             // It ended before anybody spoke: what it says is the reason.
             let _ = std::task::ready!(Pin::new(&mut self.listener).poll(cx));
             self.answered = true;
@@ -132,6 +150,8 @@ impl Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.asked = true;
+        self.reader.take().into_iter().for_each(Waker::wake);
         self.input()?.poll_write(cx, bytes)
     }
 
