@@ -26,6 +26,7 @@ mod ui;
 use mlctl_exec::{init, store, warden};
 
 fn main() -> std::process::ExitCode {
+    end_with_any_thread();
     let mut arguments = std::env::args_os();
     if arguments.next().is_some_and(|name| mlctl_pod::is_meant(&name)) {
         return mlctl_pod::main(arguments);
@@ -36,4 +37,13 @@ fn main() -> std::process::ExitCode {
         Some(first) if first == store::SYNC => store::sync_main(&arguments.collect::<Vec<_>>()),
         _ => cli::main(),
     }
+}
+
+/// A thread that panics ends the program, in release builds by their profile: others would wait for it for ever.
+fn end_with_any_thread() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        std::process::abort();
+    }));
 }
