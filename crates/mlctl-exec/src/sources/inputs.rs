@@ -2,7 +2,7 @@
 //! store as one object each, ignore files do not apply, and empty directories are kept.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use mlctl_core::action::Artifact;
 use rustix::fs::{FileType, Stat};
@@ -58,9 +58,17 @@ impl Inputs {
     /// Where it really is: a link may lead to it, but not out of the project.
     fn locate(&self, path: &str) -> Result<(PathBuf, Stat), StoreError> {
         let given = self.root.join(path);
+        // A path with params in it is only known now.
+        if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return Err(StoreError::unfit(Path::new(path), Unfit::NotRelative));
+        }
         let full = fs::canonicalize(&given).map_err(StoreError::io("read", &given))?;
-        if !full.starts_with(&self.root) {
+        let Ok(inside) = full.strip_prefix(&self.root) else {
             return Err(StoreError::unfit(&given, Unfit::Outside(full)));
+        };
+        if inside.components().next().is_none_or(|first| [".mlctl", ".git"].iter().any(|own| first.as_os_str() == *own))
+        {
+            return Err(StoreError::unfit(&given, Unfit::Reserved));
         }
         let stat = rustix::fs::lstat(&full).map_err(StoreError::io("read", &full))?;
         Ok((full, stat))

@@ -72,6 +72,10 @@ pub enum Unfit {
     EscapingLink(String),
     /// It lies outside the project, here.
     Outside(PathBuf),
+    /// Its path is absolute, or has `..` in it.
+    NotRelative,
+    /// It is the project itself, or of what mlctl and git keep there.
+    Reserved,
     /// It is a FIFO, a socket or a device.
     Special(&'static str),
     /// Its name, or a link's target, is not UTF-8.
@@ -132,6 +136,8 @@ impl fmt::Display for Unfit {
             Self::AbsoluteLink(target) => write!(f, "is a symbolic link with an absolute target, {target}"),
             Self::EscapingLink(target) => write!(f, "is a symbolic link that leads out of the directory, to {target}"),
             Self::Outside(at) => write!(f, "lies outside the project, in {}", at.display()),
+            Self::NotRelative => f.write_str("must be named by its path in the project, without `..`"),
+            Self::Reserved => f.write_str("is the project itself, or what mlctl or git keep in it"),
             Self::Special(what) => write!(f, "is a {what}"),
             Self::NotUtf8 => f.write_str("has a name or target that is not UTF-8"),
         }

@@ -278,6 +278,15 @@ fn inputs_are_digested_and_stored() {
     let told = |path: &str| inputs.digest(path).unwrap_err().to_string();
     assert!(told("outside").ends_with("outside lies outside the project, in /etc/passwd"), "{}", told("outside"));
     assert!(told("missing").contains("No such file"), "{}", told("missing"));
+    fs::create_dir(project.root().join(".mlctl")).unwrap();
+    for path in ["", ".", ".mlctl", "data/./", "./.mlctl"] {
+        let reserved = inputs.digest(path).is_err_and(|error| error.to_string().contains("what mlctl or git keep"));
+        assert_eq!(reserved, path != "data/./", "{path}");
+    }
+    let absolute = project.root().join("data/raw.csv");
+    for path in ["data/../data/raw.csv", absolute.to_str().unwrap()] {
+        assert!(told(path).contains("its path in the project"), "{}", told(path));
+    }
 }
 
 #[test]
