@@ -11,7 +11,7 @@ use mlctl_core::digest::Digest;
 use mlctl_core::spec::words::suggest;
 use mlctl_core::spec::{self, Level};
 use mlctl_core::workflow::Workflow;
-use mlctl_exec::store::{Provenance, Store};
+use mlctl_exec::store::Store;
 
 use crate::config::{Context, Layers, Origin};
 use crate::error::CommandError;
@@ -203,11 +203,6 @@ pub(crate) fn open_store() -> Result<Store, CommandError> {
             .because(&error)
             .hint("MLCTL_STORE names another place for it: a directory on a local disk")
     })
-}
-
-/// Who made the result of a key, as far as the store remembers.
-pub(crate) fn provenance(key: &Digest) -> Option<Provenance> {
-    Some(Store::open(&store_root().ok()?).ok()?.peek(key)?.provenance)
 }
 
 /// The user's own config file.

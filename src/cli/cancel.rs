@@ -15,6 +15,9 @@ use crate::run::attach::{self, Attached};
 use crate::session::Session;
 use crate::ui::time;
 
+/// How often it is looked whether another process has seen the end of a run.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// The arguments of `mlctl cancel`.
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
@@ -63,19 +66,28 @@ fn until_ended(run: &Run) -> Ended {
         if let Some(ended) = run.ended() {
             return ended;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(LOOK);
     }
 }
 
 /// Tells the cluster, and stays until nothing of the run is left there.
 fn on_cluster(session: &Session, run: &Run, attached: &Attached) -> Result<Ended, CommandError> {
     session.ui.note(&format!("run {}: waiting for its pods to end", run.id()));
-    let Some(mut follow) = attached.follow(None)? else {
-        // Whoever follows it writes the record.
-        attached.place.cancel(Reason::Cancelled, false)?;
-        let ended = until_ended(run);
-        return attached.place.sweep().map(|()| ended);
+    let mut told = false;
+    let mut follow = loop {
+        if let Some(follow) = attached.follow(None)? {
+            break follow;
+        }
+        if let Some(ended) = run.ended() {
+            return attached.place.sweep().map(|()| ended);
+        }
+        // Whoever follows it writes the record, and may stop doing so.
+        if !std::mem::replace(&mut told, true) {
+            attached.place.cancel(Reason::Cancelled, false)?;
+        }
+        std::thread::sleep(LOOK);
     };
+    follow.notes = Some(&session.ui);
     follow.until_ended(Manner::Watching, None, Some(Reason::Cancelled))?;
     let ended = attached.close(&session.ui, follow)?;
     let ended = ended.ok_or_else(|| {

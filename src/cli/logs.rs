@@ -10,9 +10,9 @@ use mlctl_core::event::{Event, Outcome, Reason, Status};
 use super::{complete, select};
 use crate::engine::argo::Wanted;
 use crate::error::{CommandError, outcome_code};
-use crate::record::{InstanceState, Phase, Run, RunState, Runs};
+use crate::record::{InstanceState, Phase, Run, RunState};
 use crate::run::attach::{self, Upkeep};
-use crate::session::{Session, provenance};
+use crate::session::Session;
 use crate::ui::run_view::RunView;
 
 mod printer;
@@ -44,7 +44,6 @@ pub(crate) struct LogsArgs {
 /// Prints what steps printed.
 pub(super) fn logs(session: &Session, args: &LogsArgs) -> Result<ExitCode, CommandError> {
     let run = attach::find_fresh(session, &args.run)?;
-    let runs = session.runs()?;
     let state = run.fold();
     let mut wanted = Vec::new();
     for name in &args.instances {
@@ -68,7 +67,7 @@ pub(super) fn logs(session: &Session, args: &LogsArgs) -> Result<ExitCode, Comma
     let mut found = 0;
     for instance in &wanted {
         if let Some((mut log, attempt)) =
-            log_of(session, &runs, &run, instance, &state.instances[instance], args.attempt, !all)
+            log_of(session, &run, instance, &state.instances[instance], args.attempt, !all)
         {
             found += 1;
             log.skip_to_tail(args.tail);
@@ -86,7 +85,6 @@ pub(super) fn logs(session: &Session, args: &LogsArgs) -> Result<ExitCode, Comma
 /// The log of an instance, and of which attempt it is. What was reused has its log in the run that made it.
 fn log_of(
     session: &Session,
-    runs: &Runs,
     run: &Run,
     instance: &str,
     state: &InstanceState,
@@ -100,8 +98,8 @@ fn log_of(
         return Some((log, attempt_here));
     }
     let key = state.key.filter(|_| search && state.phase == Phase::Finished(Status::Cached))?;
-    let made_by = provenance(&key)?;
-    let maker = runs.find(&made_by.run).ok()?;
+    let made_by = attach::provenance(session, run, &key)?;
+    let maker = attach::find(session, &made_by.run).ok()?;
     let attempt = attempt.unwrap_or(made_by.attempt);
     attach::fetch_logs(session, &maker, std::iter::once((made_by.instance.as_str(), attempt)));
     let log = LogFile::open_or_empty(&maker.log_path(&made_by.instance, attempt)).ok()?;

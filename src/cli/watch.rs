@@ -41,10 +41,12 @@ pub(super) fn watch(session: &Session, args: &WatchArgs) -> Result<ExitCode, Com
             };
         }
     }
-    follow(session, &run).map(|outcome| ExitCode::from(outcome_code(outcome)))
+    // Another process of this machine keeps the record.
+    let upkeep = Upkeep::of(session, &run, Wanted::Failed)?;
+    follow(session, &run, upkeep).map(|outcome| ExitCode::from(outcome_code(outcome)))
 }
 
-fn follow(session: &Session, run: &Run) -> Result<Outcome, CommandError> {
+fn follow(session: &Session, run: &Run, mut upkeep: Option<Upkeep>) -> Result<Outcome, CommandError> {
     let begun = run.meta.started;
     if let Some(ended) = run.ended() {
         run_view::summarise(&session.ui, run.id(), &ended, ended.at.saturating_sub(begun), run.meta.reused.as_deref())?;
@@ -63,6 +65,7 @@ fn follow(session: &Session, run: &Run) -> Result<Outcome, CommandError> {
             view.finish(&ended, ended.at.saturating_sub(begun))?;
             return Ok(ended.outcome);
         }
+        upkeep = upkeep.map(Upkeep::check).transpose()?;
         std::thread::sleep(RunView::TICK);
     }
 }

@@ -12,7 +12,7 @@ use super::{complete, select};
 use crate::error::CommandError;
 use crate::record::{InstanceState, Phase, Run, Runs};
 use crate::run::attach;
-use crate::session::{Session, open_store, provenance};
+use crate::session::{Session, open_store};
 use crate::ui::run_view;
 use crate::ui::style::STRONG;
 
@@ -56,11 +56,10 @@ impl Explanation {
 /// Explains why an instance ran, was reused, skipped or cancelled.
 pub(super) fn why(session: &Session, args: &WhyArgs) -> Result<ExitCode, CommandError> {
     let run = attach::find_fresh(session, &args.run)?;
-    let runs = session.runs()?;
     let state = run.fold();
     let id = select::instance(&run, &state, &args.instance)?;
     let instance = &state.instances[&id];
-    let explanation = explain(&runs, &run, &id, instance);
+    let explanation = explain(session, &run, &id, instance)?;
     if session.ui.is_json() {
         session.ui.json(&json!({
             "run": run.id(),
@@ -87,8 +86,8 @@ pub(super) fn why(session: &Session, args: &WhyArgs) -> Result<ExitCode, Command
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(runs: &Runs, run: &Run, id: &str, instance: &InstanceState) -> Explanation {
-    match instance.phase {
+fn explain(session: &Session, run: &Run, id: &str, instance: &InstanceState) -> Result<Explanation, CommandError> {
+    Ok(match instance.phase {
         Phase::Pending => Explanation::new("what it needs is not done yet, or there is no room for it"),
         Phase::Finished(Status::Skipped | Status::Cancelled) => {
             let mut explanation =
@@ -100,19 +99,19 @@ fn explain(runs: &Runs, run: &Run, id: &str, instance: &InstanceState) -> Explan
             }
             explanation
         }
-        Phase::Finished(Status::Cached) => reused(run, instance),
+        Phase::Finished(Status::Cached) => reused(session, run, instance),
         Phase::Running | Phase::Retrying | Phase::Finished(Status::Succeeded | Status::Failed) => {
-            let mut explanation = ran(runs, run, id, instance);
+            let mut explanation = ran(&session.runs()?, run, id, instance);
             explanation.notes.extend(instance.failure.as_ref().map(|failure| format!("it failed: {failure}")));
             explanation
         }
-    }
+    })
 }
 
 /// It was reused: everything that its key is made of is as it was.
-fn reused(run: &Run, instance: &InstanceState) -> Explanation {
+fn reused(session: &Session, run: &Run, instance: &InstanceState) -> Explanation {
     let mut explanation = Explanation::new("everything that it depends on is as it was when its result was made");
-    if let Some(maker) = instance.key.as_ref().and_then(provenance) {
+    if let Some(maker) = instance.key.and_then(|key| attach::provenance(session, run, &key)) {
         explanation.notes.push(format!("made by `{}` in run {}", maker.instance, maker.run));
     } else if let Some(base) = &run.meta.reused {
         explanation.notes.push(format!("nothing had to be done in this run: all is as run {base} made it"));

@@ -33,6 +33,7 @@ mod place;
 mod pod;
 mod poll;
 mod submit;
+mod sweep;
 mod waiting;
 
 pub(crate) use check::check;

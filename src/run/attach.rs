@@ -3,20 +3,23 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
 
 use mlctl_core::action::Artifact;
 use mlctl_core::context::EngineKind;
+use mlctl_core::digest::Digest;
 use mlctl_core::event::Recorded;
 use mlctl_core::records;
 use mlctl_core::submission::Submission;
+use mlctl_exec::store::Provenance;
 use mlctl_remote::Remote;
 
 use super::cluster::mirror;
 use crate::config::Context;
 use crate::engine::argo::{Follow, Followed, Logs, Manner, Place, Wanted};
 use crate::error::{CommandError, Kind};
-use crate::record::{Ended, Highlights, Run, RunMeta, RunWriter};
+use crate::record::{Ended, Highlights, Phase, Run, RunMeta, RunWriter};
 use crate::remote;
 use crate::session::{self, Session};
 use crate::ui::Ui;
@@ -117,6 +120,9 @@ pub(crate) fn refresh(session: &Session, run: &Run) {
     }
 }
 
+/// How often it is looked whether another process has stopped keeping the record of a run.
+const TURN: Duration = Duration::from_secs(1);
+
 /// Keeps the record of a run up to date while somebody reads it.
 pub(crate) struct Upkeep {
     thread: JoinHandle<Result<(), CommandError>>,
@@ -124,15 +130,25 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Of a run that goes on elsewhere, and whose record nobody else keeps; with the logs that are `wanted`.
+    /// Of a run that goes on elsewhere; with the logs that are `wanted`. While another process keeps its record, only these
+    /// are fetched.
     pub(crate) fn of(session: &Session, run: &Run, wanted: Wanted) -> Result<Option<Self>, CommandError> {
         let Some(attached) = Attached::to(session, run)? else { return Ok(None) };
         let ui = session.ui.clone();
         let keep = move || {
-            let Some(mut follow) = attached.follow(None)? else { return Ok(()) };
-            follow.logs = wanted;
-            follow.until_ended(Manner::Watching, None, None)?;
-            attached.close(&ui, follow).map(drop)
+            let mut logs = Logs::new(&attached.place, attached.run.dir());
+            loop {
+                if let Some(mut follow) = attached.follow(None)? {
+                    (follow.logs, follow.notes) = (wanted, Some(&ui));
+                    follow.until_ended(Manner::Watching, None, None)?;
+                    return attached.close(&ui, follow).map(drop);
+                }
+                attached.fetch_running(&mut logs, &wanted);
+                if attached.run.ended().is_some() {
+                    return Ok(());
+                }
+                sleep(TURN);
+            }
         };
         Ok(Some(Self { thread: std::thread::spawn(keep), run: run.clone() }))
     }
@@ -158,10 +174,21 @@ impl Attached {
         Ok(Some(Self { place, submission, run: run.clone() }))
     }
 
-    /// Whoever follows it; `None`: another process of this machine does.
+    /// Whoever follows it; `None`: another process of this machine does, or did until it ended.
     pub(crate) fn follow<'v>(&self, view: Option<RunView<'v>>) -> Result<Option<Follow<'_, 'v>>, CommandError> {
-        let Some(writer) = RunWriter::resume(&self.run)? else { return Ok(None) };
+        let Some(writer) = RunWriter::resume(&self.run)?.filter(|_| self.run.ended().is_none()) else {
+            return Ok(None);
+        };
         Follow::new((&self.place, &self.submission), writer, view, &self.run.events()).map(Some)
+    }
+
+    /// Fetches what running instances printed. What cannot be had now is asked for again.
+    fn fetch_running(&self, logs: &mut Logs<'_>, wanted: &Wanted) {
+        for (instance, state) in self.run.fold().instances {
+            if state.phase == Phase::Running && wanted.wants(&instance) {
+                let _ = logs.fetch(&instance, state.attempts);
+            }
+        }
     }
 
     /// Closes the record, if the run has ended.
@@ -195,6 +222,17 @@ pub(crate) fn fetch_logs<'a>(session: &Session, run: &Run, wanted: impl Iterator
     if let Err(error) = fetch() {
         session.ui.warning(&format!("not all logs of run {} are here: {error}", run.id()));
     }
+}
+
+/// Who made the result of a key that a run reused, as far as this machine's store remembers, or the run's.
+pub(crate) fn provenance(session: &Session, run: &Run, key: &Digest) -> Option<Provenance> {
+    let known = session::open_store().ok().and_then(|store| store.peek(key));
+    let found = known.or_else(|| {
+        let is_there = is_for_cluster(session, run).unwrap_or(false);
+        let place = is_there.then(|| place(session, run, "").ok()).flatten()?;
+        place.remote.result(key).ok().flatten()
+    });
+    found.map(|entry| entry.provenance)
 }
 
 /// Brings an artifact of a cluster's run here.

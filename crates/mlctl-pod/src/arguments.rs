@@ -40,13 +40,15 @@ pub(crate) struct Options {
     pub(crate) worker: u32,
     /// How long a store that cannot be reached is waited for.
     pub(crate) patience: Duration,
+    /// Whether the unit runs though the run is cancelled: of who stores.
+    pub(crate) finally: bool,
 }
 
 /// Reads the arguments. The error says how it would be right.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let usage = || {
         "usage: mlctl-exec deliver PATH\n       \
-         mlctl-exec store --run RUN --submission DIGEST --store URL [--at DIR] [--patience SECONDS]\n       \
+         mlctl-exec store --run RUN --submission DIGEST --store URL [--finally yes] [--at DIR] [--patience SECONDS]\n       \
          mlctl-exec run --run RUN --submission DIGEST --unit NAME [--worker N] [--at DIR] [--patience SECONDS]"
             .to_owned()
     };
@@ -72,6 +74,7 @@ fn options(mut arguments: impl Iterator<Item = OsString>) -> Option<Options> {
         unit: String::new(),
         worker: 0,
         patience: PATIENCE,
+        finally: false,
     };
     let mut submission = None;
     while let Some(name) = arguments.next() {
@@ -83,6 +86,7 @@ fn options(mut arguments: impl Iterator<Item = OsString>) -> Option<Options> {
             "--store" => options.store = value,
             "--unit" => options.unit = value,
             "--worker" => options.worker = value.parse().ok()?,
+            "--finally" => options.finally = value == "yes",
             "--patience" => options.patience = Duration::from_secs(value.parse().ok()?),
             _ => return None,
         }

@@ -7,6 +7,7 @@ mod logs;
 use std::fs;
 use std::io::{self, BufReader};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,12 +25,15 @@ use keeper::Keeper;
 const ALONE: Duration = Duration::from_secs(3);
 /// How often it looks for new output.
 const TICK: Duration = Duration::from_secs(1);
+/// How often it looks whether anybody is still to come.
+const UNSERVED: Duration = Duration::from_secs(5);
 
 /// Stores until it is told to end, and until there is nothing left to be stored.
 pub(crate) fn store(options: Options) -> io::Result<u8> {
     // Before anything that it would cut off.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
     fs::create_dir_all(&options.at)?;
+    let is_finally = options.finally;
     let keeper = Arc::new(Keeper::new(options)?);
     let served = Arc::new(Served::default());
     let (working, listening) = (keeper.clone(), served.clone());
@@ -43,6 +47,12 @@ pub(crate) fn store(options: Options) -> io::Result<u8> {
             let _ = tailing.store_logs();
         }
     });
+    let (looking, expecting, end) = (keeper.clone(), served.clone(), signals.handle());
+    thread::spawn(move || {
+        if !is_finally && is_left_alone(&looking, &expecting) {
+            end.close();
+        }
+    });
     signals.forever().next();
     served.wait();
     keeper.store_logs().map(|()| 0).map_err(|trouble| io::Error::other(trouble.reason))
@@ -51,12 +61,14 @@ pub(crate) fn store(options: Options) -> io::Result<u8> {
 /// Whether somebody is being served.
 #[derive(Debug, Default)]
 struct Served {
+    ever: AtomicBool,
     now: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Served {
     fn set(&self, now: bool) {
+        self.ever.store(true, Ordering::SeqCst);
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now;
         self.changed.notify_all();
     }
@@ -65,6 +77,22 @@ impl Served {
     fn wait(&self) {
         let now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.changed.wait_while(now, |now| *now));
+    }
+}
+
+/// Waits until somebody has come, or nobody will since the run is cancelled. The first process of a container gets no
+/// signal that comes before it asks for it: without this, a pod that is told to end while it starts would stay until it is
+/// killed.
+fn is_left_alone(keeper: &Keeper, served: &Served) -> bool {
+    loop {
+        thread::sleep(UNSERVED);
+        if served.ever.load(Ordering::SeqCst) {
+            return false;
+        }
+        // What does not answer now is asked again.
+        if keeper.is_cancelled().unwrap_or(false) {
+            return true;
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use super::poll::{News, Poller};
 use super::waiting::Waiting;
 use crate::error::CommandError;
 use crate::record::RunWriter;
+use crate::ui::Ui;
 use crate::ui::run_view::RunView;
 use crate::ui::time::now;
 
@@ -44,6 +45,8 @@ pub(crate) struct Follow<'a, 'v> {
     scheduler: Scheduler,
     writer: RunWriter,
     view: Option<RunView<'v>>,
+    /// Where there is no view: who is told what the run waits for.
+    pub(crate) notes: Option<&'a Ui>,
     told: HashMap<String, Told>,
     /// What was recorded before its turn, as far as is known here.
     held: Vec<Recorded>,
@@ -99,6 +102,7 @@ impl<'a, 'v> Follow<'a, 'v> {
             scheduler,
             writer,
             view,
+            notes: None,
             told,
             held: Vec::new(),
             logs,
@@ -153,9 +157,18 @@ impl<'a, 'v> Follow<'a, 'v> {
     }
 
     fn note(&mut self, text: &str) {
-        if let Some(view) = &mut self.view {
-            view.note(text);
+        match (&mut self.view, self.notes) {
+            (Some(view), _) => view.note(text),
+            (None, Some(ui)) => ui.note(text),
+            (None, None) => {}
         }
+    }
+
+    /// Says what is to be said of what is waited for.
+    fn say(&mut self, what: impl FnOnce(&mut Waiting, &mut dyn FnMut(&str))) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        what(&mut waiting, &mut |text| self.note(text));
+        self.waiting = waiting;
     }
 
     fn take(&mut self, news: News) -> Result<(), CommandError> {
@@ -175,11 +188,7 @@ impl<'a, 'v> Follow<'a, 'v> {
                 }
             }
             News::Waits { waits, taken_up, busy } => self.waits(&waits, taken_up, busy)?,
-            News::Trouble(error) => {
-                if let Some(view) = &mut self.view {
-                    self.waiting.trouble(&error, &mut |text| view.note(text));
-                }
-            }
+            News::Trouble(error) => self.say(|waiting, say| waiting.trouble(&error, say)),
         }
         if let (Some(outcome), None) = (self.outcome, self.ended) {
             let ended = Recorded { at: now(), event: Event::RunFinished { outcome } };
@@ -192,12 +201,12 @@ impl<'a, 'v> Follow<'a, 'v> {
 
     /// Says what is waited for. What is waited for in vain fails, once nothing else goes on.
     fn waits(&mut self, waits: &[Wait], taken_up: bool, busy: bool) -> Result<(), CommandError> {
-        if let Some(view) = &mut self.view {
-            let workflow = &self.scheduler.plan().workflow;
-            let namespace = self.place.context.merged.namespace.as_deref().unwrap_or("default");
-            self.waiting.tell(waits, (self.submission, workflow), &mut |text| view.note(text));
-            self.waiting.taken_up(taken_up, namespace, &mut |text| view.note(text));
-        }
+        let (submission, workflow) = (self.submission, self.scheduler.plan().workflow.clone());
+        let namespace = self.place.context.merged.namespace.as_deref().unwrap_or("default");
+        self.say(|waiting, say| {
+            waiting.tell(waits, (submission, &workflow), say);
+            waiting.taken_up(taken_up, namespace, say);
+        });
         let in_vain = if busy { Vec::new() } else { self.waiting.in_vain() };
         if in_vain.is_empty() {
             return Ok(());

@@ -24,7 +24,7 @@ pub(crate) enum Wanted {
 
 impl Wanted {
     /// Whether that of this instance is.
-    pub(super) fn wants(&self, instance: &str) -> bool {
+    pub(crate) fn wants(&self, instance: &str) -> bool {
         match self {
             Self::Failed => false,
             Self::All => true,

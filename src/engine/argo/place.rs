@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mlctl_core::action::Artifact;
@@ -15,9 +15,10 @@ use mlctl_exec::store::Store;
 use mlctl_remote::{Amount, Remote, RemoteError};
 use serde::Serialize;
 
+use super::sweep::Sweep;
 use crate::config::Context;
 use crate::error::CommandError;
-use crate::platform::kube::{Cluster, Fault, Pod};
+use crate::platform::kube::{Cluster, Fault};
 use crate::record::{OnCluster, RunMeta};
 use crate::remote;
 use crate::ui::Ui;
@@ -26,10 +27,6 @@ use crate::ui::transfer::Transfer;
 
 /// How long pods may take to end when their run has.
 const LINGERING: Duration = Duration::from_secs(5);
-/// How long what is told to end then has.
-pub(super) const GRACE_SECONDS: u32 = 30;
-/// After so long they are removed, whatever they do.
-const KILL: Duration = Duration::from_secs(60);
 /// So long it is looked after.
 const SWEEP: Duration = Duration::from_secs(120);
 /// How often it is looked.
@@ -145,28 +142,21 @@ impl Place {
         told.map_err(|fault| cluster.explain("end the run on", &fault))
     }
 
-    /// Stays until nothing of a run that has ended is left on the cluster. Argo does not look after the pods of a
-    /// workflow that is over: what does not listen is killed.
+    /// Stays until nothing of a run that has ended is left on the cluster.
     pub(crate) fn sweep(&self) -> Result<(), CommandError> {
         let cluster = self.cluster()?;
         let failed = |fault: Fault| cluster.explain("remove the run's pods from", &fault);
-        let began = Instant::now();
-        let mut asked = None;
+        let mut sweep = Sweep::new(LINGERING);
         loop {
             let workflow = cluster.workflow(&self.workflow).map_err(failed)?;
             let is_over = workflow.is_none_or(|workflow| workflow.is_finished());
             let pods = cluster.pods(&self.workflow).map_err(failed)?;
-            let live: Vec<&Pod> = pods.iter().filter(|pod| !pod.has_ended()).collect();
-            if is_over && live.is_empty() {
+            if sweep.turn(cluster, &pods).map_err(failed)? && is_over {
                 return Ok(());
             }
-            let (lasted, grace) = (began.elapsed(), if began.elapsed() < KILL { GRACE_SECONDS } else { 0 });
-            if lasted > LINGERING && asked != Some(grace) {
-                live.iter().try_for_each(|pod| cluster.delete_pod(&pod.metadata.name, grace)).map_err(failed)?;
-                asked = Some(grace);
-            }
-            if lasted > SWEEP {
-                let names: Vec<&str> = live.iter().map(|pod| pod.metadata.name.as_str()).collect();
+            if sweep.lasted() > SWEEP {
+                let live = pods.iter().filter(|pod| !pod.has_ended());
+                let names: Vec<&str> = live.map(|pod| pod.metadata.name.as_str()).collect();
                 return Err(CommandError::missing(format!("run `{}` has ended, but not all of it is gone", self.run))
                     .cause(format!("pods are left: {}", names.join(", ")))
                     .hint(format!("is their node lost? `kubectl -n {} get pods` shows it", cluster.namespace())));

@@ -50,7 +50,7 @@ pub(super) fn template(job: &Job<'_>, unit: &Unit) -> Value {
         add("tolerations", tolerations.into());
     }
     add("volumes", json!([{ "name": "shm", "emptyDir": shm(resources(job, unit)) }]));
-    add("initContainers", json!([storing(job)]));
+    add("initContainers", json!([storing(job, unit)]));
     add("container", container(job, unit));
     add("outputs", json!({ "parameters": outputs(job, unit) }));
     template.into()
@@ -99,10 +99,13 @@ fn shm(resources: Resources) -> Value {
 
 /// Puts the executor beside the step's programs; fetches and stores, from before the step starts until after it has
 /// ended. It alone has the credentials.
-fn storing(job: &Job<'_>) -> Value {
+fn storing(job: &Job<'_>, unit: &Unit) -> Value {
     let url = job.context.store.as_ref().map(|store| plain(&store.url)).unwrap_or_default();
     let (run, submission) = (plain(job.run), job.submission.to_hex());
-    let command = ["/mlctl-exec", "store", "--run", &run, "--submission", &submission, "--store", &url];
+    let mut command = vec!["/mlctl-exec", "store", "--run", &run, "--submission", &submission, "--store", &url];
+    if unit.finally {
+        command.extend(["--finally", "yes"]);
+    }
     let mut container = own_container(job, "mlctl-store", &command);
     container.insert("restartPolicy".into(), json!("Always"));
     // No other container is started before this is done. One more that runs to its end would cost a second.

@@ -10,7 +10,8 @@ use mlctl_core::records::{self, Mark};
 use super::explain::{self, Wait};
 use super::judge::Judgement;
 use super::logs::Logs;
-use super::place::{GRACE_SECONDS, Place};
+use super::place::Place;
+use super::sweep::Sweep;
 use crate::error::CommandError;
 use crate::platform::kube::Fault;
 
@@ -60,14 +61,13 @@ pub(super) struct Poller<'a> {
     asked: Option<Instant>,
     /// When the run was told to end.
     cancelled: Option<Instant>,
-    /// When its workflow was seen to be over though pods were left.
-    lingering: Option<Instant>,
-    swept: bool,
+    /// Since its workflow was seen to be over.
+    sweep: Option<Sweep>,
 }
 
 impl<'a> Poller<'a> {
     pub(super) fn new(place: &'a Place, logs: Logs<'a>, seen: HashSet<String>, running: BTreeMap<String, u32>) -> Self {
-        Self { place, logs, seen, running, asked: None, cancelled: None, lingering: None, swept: false }
+        Self { place, logs, seen, running, asked: None, cancelled: None, sweep: None }
     }
 
     /// Asks once. `cluster`: also the cluster, if it has not been asked just now.
@@ -155,7 +155,8 @@ impl<'a> Poller<'a> {
         let pods = cluster.pods(name).map_err(failed)?;
         if is_open {
             let workflow = workflow.unwrap_or_default();
-            let taken_up = !workflow.status.phase.is_empty();
+            // Of a large one Argo makes pods for a while before it says anything.
+            let taken_up = !(workflow.status.phase.is_empty() && pods.is_empty());
             // Nobody ends what nobody has begun.
             if !taken_up && self.cancelled.is_some_and(|at| at.elapsed() > TAKEN_UP) {
                 cluster.delete_workflow(name).map_err(failed)?;
@@ -165,20 +166,9 @@ impl<'a> Poller<'a> {
                 pods.iter().any(|pod| !pod.has_ended() && !explain::of_pod(pod).is_some_and(|wait| wait.in_vain));
             return Ok(Some(News::Waits { waits, taken_up, busy }));
         }
-        let live: Vec<&str> =
-            pods.iter().filter(|pod| !pod.has_ended()).map(|pod| pod.metadata.name.as_str()).collect();
-        if live.is_empty() {
-            return Ok(Some(News::Over(Judgement::of(workflow))));
-        }
-        // Argo does not look after the pods of a workflow that is over: what ignores to be told would run for ever.
-        let since = *self.lingering.get_or_insert_with(Instant::now);
-        if !self.swept && since.elapsed() > LINGERING {
-            for pod in live {
-                cluster.delete_pod(pod, GRACE_SECONDS).map_err(failed)?;
-            }
-            self.swept = true;
-        }
-        Ok(None)
+        let sweep = self.sweep.get_or_insert_with(|| Sweep::new(LINGERING));
+        let is_empty = sweep.turn(cluster, &pods).map_err(failed)?;
+        Ok(is_empty.then(|| News::Over(Judgement::of(workflow))))
     }
 }
 

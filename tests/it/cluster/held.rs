@@ -23,11 +23,12 @@ touch /tmp/made
 outputs.text = {}
 
 [steps.aside]
-script = 'true'
+script = 'echo aside > "$MLCTL_OUTPUT_TEXT"'
+outputs.text = {}
 
 [steps.after]
-needs = ["aside"]
 inputs.text = "holds.text"
+inputs.aside = "aside.text"
 script = 'cat "$MLCTL_INPUT_TEXT" > "$MLCTL_OUTPUT_TEXT"'
 outputs.text = {}
 "#;
@@ -36,6 +37,15 @@ outputs.text = {}
 pub(super) struct Held {
     pub(super) machine: Machine,
     pub(super) run: String,
+}
+
+/// What a test that failed leaves must not wait for ever.
+impl Drop for Held {
+    fn drop(&mut self) {
+        let run = format!("mlctl.dev/run={}", self.run);
+        let mut delete = self.machine.place.bed.kubectl();
+        delete.args(["delete", "workflows", "--wait=false", "--selector", &run]).ended();
+    }
 }
 
 impl Held {
@@ -72,6 +82,16 @@ impl Held {
     /// Lets the step go on.
     pub(super) fn let_go(&self) {
         assert!(self.inside(&self.pod(), "touch /tmp/go"));
+    }
+
+    /// Waits until the step beside it has ended.
+    pub(super) fn until_aside(&self) {
+        until("the step beside it", || {
+            let status = self.machine.run(&["status", &self.run, "-o", "json"]).stdout;
+            let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+            let mut instances = status["instances"].as_array().unwrap().iter();
+            instances.any(|each| each["instance"] == "aside" && each["status"] == "succeeded")
+        });
     }
 
     /// Waits until the step, which was let go, has made what it makes.

@@ -26,12 +26,12 @@ fn argos_own_container_that_is_killed_loses_no_result() {
     let (Some(kind), Some(cluster)) = (bed("kind"), own_cluster()) else { return };
     let _turn = Turn::beside_others();
     let held = Held::new(&kind);
-    let id = kind.kube(&[
-        "get",
-        "pod",
-        &held.pod().name,
-        "--output=jsonpath={.status.containerStatuses[?(@.name==\"wait\")].containerID}",
-    ]);
+    let (pod, mut id) = (held.pod().name, String::new());
+    let path = "--output=jsonpath={.status.containerStatuses[?(@.name==\"wait\")].containerID}";
+    until("the kubelet to tell of the container", || {
+        id = kind.kube(&["get", "pod", &pod, path]);
+        !id.is_empty()
+    });
     in_node(&cluster, &["ctr", "-n", "k8s.io", "task", "kill", "-s", "KILL", id.trim_start_matches("containerd://")]);
     held.let_go();
     held.succeeds();

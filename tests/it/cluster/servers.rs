@@ -4,27 +4,8 @@ use std::process::Command;
 
 use super::held::Held;
 use super::{Machine, Turn, bed, own_cluster};
-use crate::faults::says;
+use crate::faults::{says, statuses};
 use crate::support::Start;
-
-/// `make`, and `use`, which another `n` runs again.
-const MAKES: &str = r#"
-[project]
-name = "loses"
-
-[params]
-n = 1
-
-[steps.make]
-script = 'echo made > "$MLCTL_OUTPUT_TEXT"'
-outputs.text = {}
-
-[steps.use]
-inputs.text = "make.text"
-params = ["n"]
-script = '{ cat "$MLCTL_INPUT_TEXT"; echo "$MLCTL_PARAM_N"; } > "$MLCTL_OUTPUT_TEXT"'
-outputs.text = {}
-"#;
 
 /// Runs the Docker CLI on one of the cluster's servers.
 fn docker(arguments: &[&str]) {
@@ -50,18 +31,23 @@ fn the_store_may_be_away_while_a_step_runs() {
 }
 
 #[test]
-fn an_object_that_the_store_loses_gives_no_wrong_result_and_is_made_again() {
+fn what_the_store_loses_gives_no_wrong_result_and_is_made_again() {
     let (Some(cloud), Some(cluster)) = (bed("cloud"), own_cluster()) else { return };
     let _turn = Turn::beside_others();
-    let machine = Machine::new(&cloud, MAKES);
-    says(&machine.run(&["run"]), 0, &[]);
-    let objects = machine.place.url().replace("s3://", "/data/") + "/objects";
+    let held = Held::new(&cloud);
+    held.until_aside();
+    let objects = held.machine.place.url().replace("s3://", "/data/") + "/objects";
     docker(&["exec", &format!("{cluster}-s3"), "rm", "-r", &objects]);
-    let args = ["run", "--param", "n=2"];
-    says(&machine.run(&args), 1, &["object", "is not there"]);
-    says(&machine.run(&[&args[..], &["--force", "make"]].concat()), 0, &[]);
-    let used = machine.run(&["artifacts", "get", "use.text", "--dest", "-"]);
-    assert_eq!((used.code, used.stdout.as_str()), (0, "made\n2\n"), "{used:?}");
+    held.let_go();
+    says(&held.machine.run(&["watch", &held.run]), 1, &["object", "is not there"]);
+    says(&held.machine.run(&["run"]), 0, &[]);
+    let (_, instances) = statuses(&held.machine.project, "@latest");
+    let again = ["after succeeded", "aside succeeded", "holds cached"];
+    let mut instances: Vec<String> = instances.into_iter().map(|(id, status)| format!("{id} {status}")).collect();
+    instances.sort();
+    assert_eq!(instances, again);
+    let text = held.machine.run(&["artifacts", "get", "after.text", "--dest", "-"]);
+    assert_eq!((text.code, text.stdout.as_str()), (0, "made\n"), "{text:?}");
 }
 
 #[test]

@@ -13,8 +13,7 @@ fn a_param_of_60_kib_arrives_as_it_is() {
     let machine = Machine::new(&cloud, spec);
     let part = "$(MLCTL_POD) $$ {{item}} {{ $(x) \"'\\ \u{e9} {{=1}}\n";
     let text = part.repeat(60 * 1024 / part.len());
-    let param = serde_json::json!(text).to_string();
-    says(&machine.run(&["run", "--param", &format!("text={param}")]), 0, &[]);
+    says(&machine.run(&["run", "--param", &format!("text={text}")]), 0, &[]);
     let made = machine.run(&["artifacts", "get", "one.text", "--dest", "-"]);
     assert!(made.code == 0 && made.stdout == text, "{} bytes of {}", made.stdout.len(), text.len());
 }
@@ -56,8 +55,11 @@ fn what_was_reused_has_the_log_of_the_run_that_made_it() {
     // Of another run nothing need be here yet.
     std::fs::remove_dir_all(machine.project.root().join(".mlctl/reuse")).unwrap_or_default();
     for run in std::fs::read_dir(machine.project.root().join(".mlctl/runs")).unwrap() {
-        std::fs::remove_dir_all(run.unwrap().path().join("logs")).unwrap_or_default();
+        let logs = run.unwrap().path().join("logs");
+        std::fs::remove_dir_all(&logs).unwrap();
+        std::fs::create_dir(logs).unwrap();
     }
     says(&machine.run(&["run"]), 0, &[]);
-    assert_eq!(machine.run(&["logs", "one"]).stdout, "said once\n");
+    let log = machine.run(&["logs", "one"]);
+    assert_eq!((log.code, log.stdout.as_str()), (0, "said once\n"), "{log:?}");
 }

@@ -106,6 +106,11 @@ impl Keeper {
         Ok(there.map(|bytes| text(&bytes)))
     }
 
+    /// Whether somebody has cancelled the run.
+    pub(super) fn is_cancelled(&self) -> Result<bool, Trouble> {
+        Ok(self.patiently(|remote| remote.record(&self.run, records::CANCEL))?.is_some())
+    }
+
     fn submission(&self) -> Result<String, Trouble> {
         let bytes = self.patiently(|remote| remote.record(&self.run, records::SUBMISSION))?;
         let bytes = bytes.ok_or_else(|| Trouble::lasting(format!("run {} is not in {}", self.run, self.location)))?;

@@ -129,6 +129,15 @@ fn a_cancelled_run_ends_its_pods() {
 }
 
 #[test]
+fn what_stores_of_a_cancelled_run_does_not_wait_for_what_never_starts() {
+    let bench = Bench::new();
+    let run = bench.submit(ENDLESS);
+    let cancel = records::encode(&Cancel { at: 0, reason: Reason::Cancelled }).unwrap();
+    bench.remote.create_record(&run.id, CANCEL, cancel).unwrap();
+    assert_eq!(run.pod_in(&["false"], "a", 0, 0).store_to_its_end(), 0);
+}
+
+#[test]
 fn of_two_pods_that_run_the_same_both_go_on_with_what_the_first_made() {
     let bench = Bench::new();
     let run = bench.submit(

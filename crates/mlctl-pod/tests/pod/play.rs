@@ -174,6 +174,11 @@ impl Pod {
         end(self.running.as_mut().unwrap(), &format!("the unit of {}", self.uid))
     }
 
+    /// Waits for the end of what stores, which nobody has told to end.
+    pub(crate) fn store_to_its_end(mut self) -> i32 {
+        end(self.storing.as_mut().unwrap(), &format!("what stores of {}", self.uid))
+    }
+
     /// Waits for the end of both, in their order.
     pub(crate) fn wait(mut self) -> Ended {
         let code = end(self.running.as_mut().unwrap(), &format!("the unit of {}", self.uid));
