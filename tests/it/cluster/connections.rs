@@ -3,12 +3,30 @@
 use std::time::Duration;
 
 use super::held::Held;
-use super::{Turn, bed, in_node, network::Network, node, own_cluster, until};
+use super::{Bed, Machine, Turn, bed, in_node, network::Network, node, own_cluster, unique, until};
 use crate::faults::says;
 use crate::support::Start;
 
 /// What watches a run must survive so long without the cluster.
 const CUT: Duration = Duration::from_secs(60);
+
+/// Kills the API server; gives which one it was.
+fn end_api_server(cluster: &str) -> String {
+    let before = api_server(cluster);
+    in_node(cluster, &["pkill", "-KILL", "-x", "kube-apiserver"]);
+    before
+}
+
+fn until_another_api_server(cluster: &str, bed: &Bed, before: &str) {
+    until("another API server", || {
+        let now = api_server(cluster);
+        !now.is_empty() && now != before && bed.kubectl().args(["get", "--raw", "/readyz"]).ended().code == 0
+    });
+}
+
+fn api_server(cluster: &str) -> String {
+    node(cluster, &["pgrep", "-x", "kube-apiserver"]).stdout
+}
 
 #[test]
 fn the_api_server_may_start_again_while_a_run_is_watched_and_its_log_read() {
@@ -17,20 +35,37 @@ fn the_api_server_may_start_again_while_a_run_is_watched_and_its_log_read() {
     let held = Held::new(&kind);
     let mut watching = held.machine.command(&["watch", &held.run]).start();
     let mut reading = held.machine.command(&["logs", "holds", "--follow", "--run", &held.run]).start();
-    let server = || node(&cluster, &["pgrep", "-x", "kube-apiserver"]).stdout;
-    let before = server();
-    in_node(&cluster, &["pkill", "-KILL", "-x", "kube-apiserver"]);
-    until("another API server", || {
-        let now = server();
-        !now.is_empty() && now != before && kind.kubectl().args(["get", "--raw", "/readyz"]).ended().code == 0
-    });
+    let before = end_api_server(&cluster);
+    until_another_api_server(&cluster, &kind, &before);
     assert!(!watching.is_over(), "{:?}", watching.end());
     assert!(!reading.is_over(), "{:?}", reading.end());
     held.let_go();
-    says(&watching.end(), 0, &[]);
-    let read = reading.end();
+    let (watched, read) = (watching.end(), reading.end());
+    says(&watched, 0, &[]);
+    // One of them asks for both.
+    let said = format!("{}{}", watched.stderr, read.stderr);
+    assert!(said.contains("it is tried again, and the run goes on meanwhile"), "{said}");
     assert_eq!((read.code, read.stdout.as_str()), (0, "attempt 1 waits\n"), "{read:?}");
     held.has_succeeded();
+}
+
+#[test]
+fn the_api_server_may_start_again_while_a_run_is_submitted() {
+    let (Some(kind), Some(cluster)) = (bed("kind"), own_cluster()) else { return };
+    let _turn = Turn::alone();
+    let machine = Machine::new(&kind, "[project]\nname = \"again\"\n[steps.one]\nscript = 'true'\n");
+    let run = format!("r{}", unique().to_lowercase());
+    let submit = ["submit", "--run-id", &run];
+    let before = end_api_server(&cluster);
+    let first = machine.run(&submit);
+    // It may be back already.
+    assert!(first.code == 0 || (first.code == 3 && first.stderr.contains("cluster")), "{first:?}");
+    until_another_api_server(&cluster, &kind, &before);
+    says(&machine.run(&submit), 0, &[]);
+    says(&machine.run(&["watch", &run]), 0, &[]);
+    let label = format!("mlctl.dev/run={run}");
+    let workflows = kind.kube(&["get", "workflows", "--selector", &label, "--output", "name"]);
+    assert_eq!(workflows.lines().count(), 1, "{workflows}");
 }
 
 #[test]

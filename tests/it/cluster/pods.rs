@@ -1,24 +1,41 @@
 //! What can happen to the pods of a run: each is told from the others, and the run goes on where it should.
 
+use std::io::Write;
+
 use super::held::Held;
-use super::{Machine, Turn, bed, in_node, own_cluster, until};
+use super::{Bed, Machine, Pod, Turn, bed, in_node, own_cluster, until};
 use crate::faults::{says, statuses};
 use crate::support::Start;
 
 #[test]
-fn a_pod_that_is_deleted_is_replaced_and_uses_up_no_attempt() {
+fn a_pod_that_is_drained_or_lost_is_replaced() {
     let (Some(kind), Some(_)) = (bed("kind"), own_cluster()) else { return };
     let _turn = Turn::beside_others();
     let held = Held::new(&kind);
-    // As a drain does: the program gets TERM, and nobody has cancelled the run.
     let first = held.pod();
-    kind.kube(&["delete", "pod", &first.name]);
+    drain(&kind, &first);
     // As when a machine is lost.
     let second = held.another_pod(&first);
     kind.kube(&["delete", "pod", &second.name, "--grace-period=0", "--force"]);
     held.another_pod(&second);
     held.let_go();
-    held.succeeds();
+    let watched = held.machine.run(&["watch", &held.run]);
+    says(&watched, 0, &[]);
+    assert!(!watched.stderr.contains("cancelled"), "{watched:?}");
+    held.has_succeeded();
+}
+
+/// As a drain of its node does: the program gets TERM, and nobody has cancelled the run.
+fn drain(bed: &Bed, pod: &Pod) {
+    let eviction = serde_json::json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": { "name": pod.name, "namespace": bed.key("namespace") },
+    });
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(eviction.to_string().as_bytes()).unwrap();
+    let path = format!("/api/v1/namespaces/{}/pods/{}/eviction", bed.key("namespace"), pod.name);
+    bed.kube(&["create", "--raw", &path, "--filename", file.path().to_str().unwrap()]);
 }
 
 #[test]

@@ -56,8 +56,11 @@ fn what_was_reused_has_the_log_of_the_run_that_made_it() {
     std::fs::remove_dir_all(machine.project.root().join(".mlctl/reuse")).unwrap_or_default();
     for run in std::fs::read_dir(machine.project.root().join(".mlctl/runs")).unwrap() {
         let logs = run.unwrap().path().join("logs");
-        std::fs::remove_dir_all(&logs).unwrap();
-        std::fs::create_dir(logs).unwrap();
+        // Beside the runs there is a list of them.
+        if logs.is_dir() {
+            std::fs::remove_dir_all(&logs).unwrap();
+            std::fs::create_dir(logs).unwrap();
+        }
     }
     says(&machine.run(&["run"]), 0, &[]);
     let log = machine.run(&["logs", "one"]);
