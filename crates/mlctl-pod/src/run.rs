@@ -75,9 +75,15 @@ pub(crate) fn run(options: &Options) -> Result<u8, Trouble> {
 
 fn work(options: &Options, mut signals: Signals, connection: &Arc<Connection>) -> Result<u8, Trouble> {
     let (news, received) = channel();
-    let (told, asked) = (news.clone(), connection.clone());
+    let cancel = Cancel::new().map_err(Trouble::once)?;
+    let (told, asked, ending) = (news.clone(), connection.clone(), cancel.clone());
     std::thread::spawn(move || {
-        signals.forever().try_for_each(|_| told.send(News::Terminate(Marks::ask_soon(&asked).cancel)))
+        signals.forever().try_for_each(|_| {
+            // Whatever it means, and before that is known: Argo's process sends TERM to all others of the container, and
+            // a program that ends because of it has neither failed nor succeeded.
+            ending.cancel();
+            told.send(News::Terminate(Marks::ask_soon(&asked).cancel))
+        })
     });
     let (told, asked) = (news.clone(), connection.clone());
     std::thread::spawn(move || {
@@ -91,7 +97,7 @@ fn work(options: &Options, mut signals: Signals, connection: &Arc<Connection>) -
             }
         }
     });
-    let unit = Arc::new(Unit::new(options, connection.clone())?);
+    let unit = Arc::new(Unit::new(options, connection.clone(), cancel)?);
     let code = loop {
         match Pod::new(unit.clone(), news.clone(), &received).work()? {
             End::Overtaken => {}
@@ -104,7 +110,7 @@ fn work(options: &Options, mut signals: Signals, connection: &Arc<Connection>) -
 }
 
 impl Unit {
-    fn new(options: &Options, connection: Arc<Connection>) -> Result<Self, Trouble> {
+    fn new(options: &Options, connection: Arc<Connection>, cancel: Cancel) -> Result<Self, Trouble> {
         let (text, directory) = match connection.call(Request::Submission)? {
             Answer::Submission { text, directory } => (text, directory),
             other => return Err(unexpected(&other)),
@@ -137,7 +143,7 @@ impl Unit {
             executor: Executor::new(store.clone()).contained(),
             store,
             surroundings,
-            cancel: Cancel::new().map_err(Trouble::once)?,
+            cancel,
             submission,
         })
     }

@@ -111,11 +111,12 @@ impl Running {
                 Err(error) => return Err(error.into()),
             }
             let [ended, cancelled, written] = watched.map(|fd| !fd.revents().is_empty());
-            if ended {
-                return Ok(Next::Ended);
-            }
+            // First: the same signal may have reached the command, and have ended it.
             if cancelled {
                 return Ok(Next::Cancelled);
+            }
+            if ended {
+                return Ok(Next::Ended);
             }
             if written {
                 log.copy();

@@ -257,12 +257,7 @@ impl<'a> Pod<'a> {
             }
             Ok(News::Ended(outcome)) => self.ended(outcome)?,
             Ok(News::Marks(marks)) => drop(self.heed(marks)?),
-            Ok(News::Terminate(Some(reason))) => self.cancel(reason)?,
-            // Another pod takes the place of this one.
-            Ok(News::Terminate(None)) => {
-                self.drained = true;
-                self.unit.cancel.cancel();
-            }
+            Ok(News::Terminate(reason)) => self.told_to_end(reason)?,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         let now = Instant::now();
@@ -272,8 +267,19 @@ impl<'a> Pod<'a> {
         due.into_iter().try_for_each(|(_, ix)| self.apply(Input::RetryDue { ix }))
     }
 
+    /// Either the run is to end, or this pod is, and another one takes its place.
+    fn told_to_end(&mut self, reason: Option<Reason>) -> Result<(), Trouble> {
+        self.drained |= reason.is_none();
+        reason.map_or(Ok(()), |reason| self.cancel(reason))
+    }
+
     fn ended(&mut self, outcome: Outcome) -> Result<(), Trouble> {
         let Some((ix, attempt)) = self.running.take() else { return Ok(()) };
+        let is_known = self.drained || self.cancelled.is_some();
+        if matches!(outcome, Outcome::Ended(Err(_))) && self.unit.cancel.is_cancelled() && !is_known {
+            // It ended sooner than what TERM means was found out.
+            self.told_to_end(Marks::ask_soon(&self.unit.connection).cancel)?;
+        }
         match outcome {
             Outcome::Trouble(trouble) => Err(trouble),
             Outcome::Taken => self.apply(Input::Lost { ix, attempt }),

@@ -7,7 +7,7 @@ use mlctl_core::action::StepFailure;
 use mlctl_core::digest::Digest;
 use mlctl_core::event::{Event, Reason, Status};
 use mlctl_core::records::{self, CANCEL, Cancel, Mark};
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 use super::bench::{Bench, Run};
 use super::play::{Pod, signal, until};
@@ -108,6 +108,34 @@ fn a_drained_pod_is_replaced() {
         (run.attempts("a"), run.log("a", 1), run.log("a", 2)),
         (2, b"attempt 1\n".to_vec(), b"attempt 2\n".to_vec())
     );
+}
+
+#[test]
+fn a_program_that_a_drain_reaches_itself_has_neither_failed_nor_succeeded() {
+    for at_term in ["exit 1", "echo half > $MLCTL_OUTPUT_O; exit 0"] {
+        let bench = Bench::new();
+        let run = bench.submit(&format!(
+            r#"
+            [steps.a]
+            script = """
+            trap '{at_term}' TERM
+            echo attempt $MLCTL_ATTEMPT
+            [ $MLCTL_ATTEMPT = 2 ] || while :; do sleep 0.01; done
+            echo done > $MLCTL_OUTPUT_O
+            """
+            outputs.o = {{}}
+            "#
+        ));
+        let pod = begun(&run);
+        // As Argo's process passes it on: to everything in the container.
+        let programs = pod.commands();
+        signal(pod.running.as_ref().unwrap(), Signal::TERM);
+        programs.into_iter().for_each(|pid| kill_process(pid, Signal::TERM).unwrap_or_default());
+        assert_eq!(pod.wait().code, 143);
+        assert!(bench.remote.record(&run.id, &Mark::Finished.name("a")).unwrap().is_none());
+        assert_eq!(run.until_done("a", 0).code, 0);
+        assert_eq!((run.status("a"), run.attempts("a")), (Status::Succeeded, 2));
+    }
 }
 
 #[test]
