@@ -139,7 +139,12 @@ pub(crate) fn run(session: &Session, asked: &Asked, how: &How) -> Result<(Option
         match cluster::run(&making, &ready, asked, meta, how)? {
             cluster::Done::Goes(id) => {
                 let run = Runs::open(&project.root)?.find(&id)?;
-                return Ok((run.ended().map(|ended| ended.outcome).filter(|_| how.waits()), run));
+                let ended = run.ended().filter(|_| how.waits());
+                if let Some(ended) = &ended {
+                    let took = ended.at.saturating_sub(run.meta.started);
+                    summarise(&session.ui, run.id(), ended, took, run.meta.reused.as_deref())?;
+                }
+                return Ok((ended.map(|ended| ended.outcome), run));
             }
             cluster::Done::Ended(ended, lease) => (*ended, lease, None),
         }

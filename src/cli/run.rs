@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::complete;
-use crate::error::{CommandError, outcome_code};
+use crate::error::{CommandError, Kind, outcome_code};
 use crate::prepare::Asked;
 use crate::run::{How, attach};
 use crate::session::Session;
@@ -92,7 +92,7 @@ pub(super) fn run(session: &Session, args: RunArgs) -> Result<ExitCode, CommandE
         Format::Name => session.ui.result(&format!("{}\n", run.id()))?,
         Format::Text => {}
     }
-    Ok(ExitCode::from(outcome.map_or(0, outcome_code)))
+    Ok(ExitCode::from(outcome.map_or(Kind::Interrupted.code(), outcome_code)))
 }
 
 /// What a command line asks for, with the texts of the files it names.

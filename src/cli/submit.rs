@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::run::{Request, Resume, asked, duration};
-use crate::error::{CommandError, outcome_code};
+use crate::error::{CommandError, Kind, outcome_code};
 use crate::run::{How, Submit};
 use crate::session::Session;
 use crate::ui::Format;
@@ -57,5 +57,7 @@ pub(super) fn submit(session: &Session, args: SubmitArgs) -> Result<ExitCode, Co
         (Format::Text, Some(_)) if args.wait => {}
         (Format::Text | Format::Name, _) => session.ui.result(&format!("{}\n", run.id()))?,
     }
-    Ok(ExitCode::from(outcome.map_or(0, outcome_code)))
+    // Who was to wait and saw no end was interrupted.
+    let unknown = if args.wait { Kind::Interrupted.code() } else { 0 };
+    Ok(ExitCode::from(outcome.map_or(unknown, outcome_code)))
 }

@@ -22,6 +22,7 @@ use crate::platform::kube::Cluster;
 use crate::prepare::Asked;
 use crate::record::{Run, RunMeta, RunWriter, Runs, id};
 use crate::remote::{self, Both};
+use crate::ui::Ui;
 use crate::ui::run_view::RunView;
 use crate::ui::time::now;
 
@@ -133,11 +134,12 @@ fn follow<'a>(
     (how, began): (&How, Instant),
 ) -> Result<Done<'a>, CommandError> {
     let Making { session, store, .. } = *making;
-    let lease = lease(store, run.id())?;
+    let Some(writer) = writer(&session.ui, run)? else { return Ok(Done::Goes(run.id().to_owned())) };
+    // Another directory's mlctl may follow the same run.
+    let lease = lease(store, &format!("{}-{}", run.id(), id::new()))?;
     let deadline = how.deadline.and_then(|deadline| began.checked_add(deadline));
     let manner = if how.submit.is_some() { Manner::Watching } else { Manner::Owning };
     let known = run.events();
-    let writer = RunWriter::resume(run)?.ok_or_else(|| is_followed(run))?;
     let view = RunView::new(&session.ui, run.id(), run.dir(), run.planned());
     let mut follow = Follow::new((place, submission), writer, Some(view), &known)?;
     follow.until_ended(manner, deadline, None)?;
@@ -219,9 +221,22 @@ fn lease(store: &Store, run: &str) -> Result<Lease, CommandError> {
     store.lease(run).map_err(|error| CommandError::missing("cannot use the store").because(&error))
 }
 
-fn is_followed(run: &Run) -> CommandError {
-    CommandError::failed(format!("another mlctl follows run `{}` in this directory", run.id()))
-        .hint(format!("`mlctl watch {}` shows what that sees", run.id()))
+/// Whoever keeps this machine's record of a run: us, once no other process does. `None`: another did so to the run's end.
+fn writer(ui: &Ui, run: &Run) -> Result<Option<RunWriter>, CommandError> {
+    let mut said = false;
+    loop {
+        let writer = RunWriter::resume(run)?;
+        if run.ended().is_some() {
+            return Ok(None);
+        }
+        if writer.is_some() {
+            return Ok(writer);
+        }
+        if !std::mem::replace(&mut said, true) {
+            ui.note(&format!("another mlctl follows run {} in this directory: its end is waited for", run.id()));
+        }
+        std::thread::sleep(RunView::TICK);
+    }
 }
 
 /// Everything is there: no pod and no workflow is made.

@@ -32,12 +32,18 @@ pub(super) fn waits(workflow: &Workflow, pods: &[Pod]) -> Vec<Wait> {
     // A pod that Kubernetes does not take is only a node of the workflow.
     let refused = workflow.status.nodes.values().filter(|node| node.kind == "Pod" && node.phase == "Pending");
     let refused = refused.filter(|node| node.message.contains("quota"));
-    waits.extend(refused.map(|node| Wait {
-        steps: vec![node.template_name.replace('-', "_")],
-        kind: Kind::Quota,
-        what: format!("the namespace's quota lets no more pods in: {}", node.message),
-        help: Some("it goes on when others have ended; a larger quota, or smaller `resources`, lets more run at once"),
-        in_vain: false,
+    waits.extend(refused.map(|node| {
+        let steps = vec![node.template_name.replace('-', "_")];
+        let (what, help) = if is_never_enough(&node.message) {
+            ("has never room for its pod", "ask for less by `resources`, or for a larger quota")
+        } else {
+            (
+                "lets no more pods in",
+                "it goes on when others have ended; a larger quota, or smaller `resources`, lets more run at once",
+            )
+        };
+        let what = format!("the namespace's quota {what}: {}", node.message);
+        Wait { steps, kind: Kind::Quota, what, help: Some(help), in_vain: is_never_enough(&node.message) }
     }));
     waits.sort_unstable();
     waits.dedup_by(|one, other| (&one.steps, one.kind) == (&other.steps, other.kind));
@@ -94,6 +100,34 @@ pub(super) fn of_pod(pod: &Pod) -> Option<Wait> {
     }
 }
 
+/// Whether a quota would refuse a pod also if nothing else ran: in Kubernetes' words, `requested: pods=1,requests.cpu=9,
+/// used: ..., limited: pods=16,requests.cpu=8`.
+fn is_never_enough(message: &str) -> bool {
+    let amounts = |of: &str| {
+        let list = message.split(", ").find_map(|part| part.strip_prefix(of)).unwrap_or_default();
+        list.split(',')
+            .filter_map(|amount| amount.split_once('='))
+            .filter_map(|(what, much)| Some((what, quantity(much)?)))
+    };
+    amounts("requested: ")
+        .any(|(what, much)| amounts("limited: ").any(|(limited, most)| limited == what && most < much))
+}
+
+/// A quantity as Kubernetes writes it.
+fn quantity(text: &str) -> Option<f64> {
+    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = match unit {
+        "" => 1.0,
+        "m" => 1e-3,
+        _ => {
+            let base: f64 = if unit.ends_with('i') { 1024.0 } else { 1000.0 };
+            base.powi(1 + "KMGTPE".find(unit.to_ascii_uppercase().chars().next()?)? as i32)
+        }
+    };
+    Some(number.parse::<f64>().ok()? * unit)
+}
+
 /// What went wrong at last, without all that it went wrong in.
 fn pulling(message: &str) -> &str {
     let signs = ["ErrImagePull: ", "failed to do request: ", "failed to resolve reference "];
@@ -118,7 +152,7 @@ fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
 /// What Argo says of a pod that did not do well, in plain words.
 pub(super) fn message(message: &str) -> String {
     // The first that fits says most.
-    const KNOWN: [(&str, &str); 8] = [
+    const KNOWN: [(&str, &str); 10] = [
         ("OOMKilled", "its pod ran out of memory: give it more, by `resources.memory`"),
         ("pod deleted", "its pod was deleted, or its node lost, more often than it is replaced"),
         (
@@ -131,10 +165,19 @@ pub(super) fn message(message: &str) -> String {
         ),
         ("failed quota", "the namespace's quota wants limits: give `resources` with `cpu` and `memory` in [defaults]"),
         (
+            "error looking up service account",
+            "the namespace has not got the service account: correct `service-account` of the context, or make it as \
+             docs/argo-roles.yaml does",
+        ),
+        (
             "is forbidden",
             "the context's service account may not do what Argo needs: docs/argo-roles.yaml has what that is",
         ),
         ("(exit code 3)", "the store cannot be used from its pod: see the pod's log"),
+        (
+            "ephemeral local storage usage exceeds",
+            "its pod used more disk than it may: the namespace has a limit (a LimitRange) for containers",
+        ),
         ("Usage of EmptyDir volume", "its pod used more disk than it may: ask for more by `resources.disk`"),
     ];
     match KNOWN.iter().find(|(sign, _)| message.contains(*sign)) {
@@ -185,6 +228,26 @@ mod tests {
     }
 
     #[test]
+    fn a_quota_that_others_use_is_told_from_one_that_is_too_small() {
+        let refused = |requested: &str, limited: &str| {
+            format!(
+                "pods \"x\" is forbidden: exceeded quota: q, requested: {requested}, used: pods=9, limited: {limited}"
+            )
+        };
+        for (requested, limited) in [
+            ("limits.memory=31296Mi,requests.memory=30784Mi", "limits.memory=24Gi,requests.memory=64Gi"),
+            ("requests.cpu=1500m", "requests.cpu=1"),
+            ("requests.memory=5G", "requests.memory=4Gi"),
+        ] {
+            assert!(is_never_enough(&refused(requested, limited)), "{requested} of {limited}");
+        }
+        for (requested, limited) in [("pods=1", "pods=16"), ("requests.cpu=900m", "requests.cpu=1"), ("a=x", "a=y")] {
+            assert!(!is_never_enough(&refused(requested, limited)), "{requested} of {limited}");
+        }
+        assert!(!is_never_enough("something else"));
+    }
+
+    #[test]
     fn argos_words_become_plain_ones_and_are_kept() {
         let words = message("main: OOMKilled (exit code 137)");
         assert!(words.starts_with("its pod ran out of memory") && words.ends_with("(main: OOMKilled (exit code 137))"));
@@ -192,7 +255,11 @@ mod tests {
             message("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\"").contains("pod-security")
         );
         assert!(message("pods \"x\" is forbidden: exceeded quota: q").contains("quota does not take"));
-        assert!(message("pods is forbidden: User").contains("service account"));
+        let full = message("Pod ephemeral local storage usage exceeds the total limit of containers 600Mi.");
+        assert!(full.starts_with("its pod used more disk") && full.contains("600Mi"));
+        assert!(message("pods is forbidden: User").contains("service account may not"));
+        let missing = "pods \"x\" is forbidden: error looking up service account ml/x: serviceaccount \"x\" not found";
+        assert!(message(missing).contains("`service-account`"));
         assert_eq!(message("something new"), "its pod was lost: something new");
     }
 }
