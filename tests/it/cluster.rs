@@ -19,6 +19,7 @@ use crate::support::{Ended, Project, Start, mlctl, skip};
 mod access;
 mod bed;
 mod connections;
+mod ends;
 mod held;
 mod network;
 mod pods;
