@@ -80,7 +80,7 @@ fn work(options: &Options, mut signals: Signals, connection: &Arc<Connection>) -
     std::thread::spawn(move || {
         signals.forever().try_for_each(|_| {
             // Whatever it means, and before that is known: Argo's process sends TERM to all others of the container, and
-            // a program that ends because of it has neither failed nor succeeded.
+            // what ends because of it has not failed.
             ending.cancel();
             told.send(News::Terminate(Marks::ask_soon(&asked).cancel))
         })
