@@ -196,33 +196,32 @@ impl Get<'_> {
 
     /// All instances': artifacts into a directory, each under its id.
     fn several(&self, step: &str, found: &[(&str, Made<'_>)]) -> Result<(), CommandError> {
-        let store = open_store()?;
-        let name = self.file_name(step);
-        let extension = Path::new(&name).extension().map(|end| format!(".{}", end.display())).unwrap_or_default();
-        if found.iter().any(|(_, made)| matches!(made, Made::Artifact(_))) {
-            self.make_directory(step, found)?;
-        }
+        let mut artifacts = Vec::new();
         for (instance, made) in found {
             match made {
                 Made::Value(value) => self.tell(instance, made, None, &format!("{instance}\t{value}"))?,
-                Made::Artifact(artifact) => {
-                    let to = self.dest.join(format!("{instance}{extension}"));
-                    self.copy(&store, artifact, &to)?;
-                    self.tell(instance, made, Some(&to), &to.display().to_string())?;
-                }
+                Made::Artifact(artifact) => artifacts.push((instance, made, artifact)),
             }
         }
-        Ok(())
-    }
-
-    fn make_directory(&self, step: &str, found: &[(&str, Made<'_>)]) -> Result<(), CommandError> {
+        if artifacts.is_empty() {
+            return Ok(());
+        }
         if self.dest == Path::new("-") {
             return Err(CommandError::usage(format!("`{step}` has {} instances: stdout takes one", found.len()))
                 .hint(format!("name one, as `{}.{}`", found[0].0, self.output)));
         }
         std::fs::create_dir_all(self.dest).map_err(|error| {
             CommandError::missing(format!("cannot make the directory `{}`", self.dest.display())).because(&error)
-        })
+        })?;
+        let store = open_store()?;
+        let name = self.file_name(step);
+        let extension = Path::new(&name).extension().map(|end| format!(".{}", end.display())).unwrap_or_default();
+        for (instance, made, artifact) in artifacts {
+            let to = self.dest.join(format!("{instance}{extension}"));
+            self.copy(&store, artifact, &to)?;
+            self.tell(instance, made, Some(&to), &to.display().to_string())?;
+        }
+        Ok(())
     }
 
     /// Says what was got, and where it is: as JSON, or as `text`.

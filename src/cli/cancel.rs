@@ -74,22 +74,22 @@ fn until_ended(run: &Run) -> Ended {
 fn on_cluster(session: &Session, run: &Run, attached: &Attached) -> Result<Ended, CommandError> {
     session.ui.note(&format!("run {}: waiting for its pods to end", run.id()));
     let mut told = false;
-    let mut follow = loop {
-        if let Some(follow) = attached.follow(None)? {
-            break follow;
-        }
-        if let Some(ended) = run.ended() {
-            return attached.place.sweep().map(|()| ended);
-        }
+    let follow = attached.follow_in_turn(|| {
         // Whoever follows it writes the record, and may stop doing so.
         if !std::mem::replace(&mut told, true) {
             attached.place.cancel(Reason::Cancelled, false)?;
         }
         std::thread::sleep(LOOK);
+        Ok(())
+    })?;
+    let ended = match follow {
+        None => run.ended(),
+        Some(mut follow) => {
+            follow.notes = Some(&session.ui);
+            follow.until_ended(Manner::Watching, None, Some(Reason::Cancelled))?;
+            attached.close(&session.ui, follow)?
+        }
     };
-    follow.notes = Some(&session.ui);
-    follow.until_ended(Manner::Watching, None, Some(Reason::Cancelled))?;
-    let ended = attached.close(&session.ui, follow)?;
     let ended = ended.ok_or_else(|| {
         CommandError::new(
             crate::error::Kind::Interrupted,

@@ -137,18 +137,15 @@ impl Upkeep {
         let ui = session.ui.clone();
         let keep = move || {
             let mut logs = Logs::new(&attached.place, attached.run.dir());
-            loop {
-                if let Some(mut follow) = attached.follow(None)? {
-                    (follow.logs, follow.notes) = (wanted, Some(&ui));
-                    follow.until_ended(Manner::Watching, None, None)?;
-                    return attached.close(&ui, follow).map(drop);
-                }
+            let follow = attached.follow_in_turn(|| {
                 attached.fetch_running(&mut logs, &wanted);
-                if attached.run.ended().is_some() {
-                    return Ok(());
-                }
                 sleep(TURN);
-            }
+                Ok(())
+            })?;
+            let Some(mut follow) = follow else { return Ok(()) };
+            (follow.logs, follow.notes) = (wanted, Some(&ui));
+            follow.until_ended(Manner::Watching, None, None)?;
+            attached.close(&ui, follow).map(drop)
         };
         Ok(Some(Self { thread: std::thread::spawn(keep), run: run.clone() }))
     }
@@ -179,7 +176,19 @@ impl Attached {
         let Some(writer) = RunWriter::resume(&self.run)?.filter(|_| self.run.ended().is_none()) else {
             return Ok(None);
         };
-        Follow::new((&self.place, &self.submission), writer, view, &self.run.events()).map(Some)
+        self.following(writer, view).map(Some)
+    }
+
+    /// The same, once no other process follows it; `None`: one did until it ended. See [`writer`].
+    pub(crate) fn follow_in_turn(
+        &self,
+        meanwhile: impl FnMut() -> Result<(), CommandError>,
+    ) -> Result<Option<Follow<'_, 'static>>, CommandError> {
+        writer(&self.run, meanwhile)?.map(|writer| self.following(writer, None)).transpose()
+    }
+
+    fn following<'v>(&self, writer: RunWriter, view: Option<RunView<'v>>) -> Result<Follow<'_, 'v>, CommandError> {
+        Follow::new((&self.place, &self.submission), writer, view, &self.run.events())
     }
 
     /// Fetches what running instances printed. What cannot be had now is asked for again.
@@ -221,6 +230,24 @@ pub(crate) fn fetch_logs<'a>(session: &Session, run: &Run, wanted: impl Iterator
     };
     if let Err(error) = fetch() {
         session.ui.warning(&format!("not all logs of run {} are here: {error}", run.id()));
+    }
+}
+
+/// Whoever keeps this machine's record of a run: us, once no other process does; `None`: another did so until the run
+/// ended. `meanwhile` passes the time until it is looked again.
+pub(super) fn writer(
+    run: &Run,
+    mut meanwhile: impl FnMut() -> Result<(), CommandError>,
+) -> Result<Option<RunWriter>, CommandError> {
+    loop {
+        let writer = RunWriter::resume(run)?;
+        if run.ended().is_some() {
+            return Ok(None);
+        }
+        if writer.is_some() {
+            return Ok(writer);
+        }
+        meanwhile()?;
     }
 }
 

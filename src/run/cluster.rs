@@ -10,8 +10,8 @@ use mlctl_core::submission::Submission;
 use mlctl_exec::store::{Lease, Store};
 use mlctl_remote::Remote;
 
-use super::How;
 use super::ready::{Making, Ready};
+use super::{How, attach};
 use crate::config::Context;
 use crate::engine::argo::{self, Compiled, Cut, Follow, Followed, Manner, Order, Place};
 use crate::engine::{Engine, local};
@@ -22,7 +22,6 @@ use crate::platform::kube::Cluster;
 use crate::prepare::Asked;
 use crate::record::{Run, RunMeta, RunWriter, Runs, id};
 use crate::remote::{self, Both};
-use crate::ui::Ui;
 use crate::ui::run_view::RunView;
 use crate::ui::time::now;
 
@@ -79,7 +78,7 @@ pub(super) fn run<'a>(
         if Runs::open(&project.root)?.names().contains(&meta.id) {
             return Ok(Done::Goes(meta.id));
         }
-        return nothing_to_run(making, forecast, meta);
+        return nothing_to_run(making, forecast, remote, meta);
     }
     let cluster = Cluster::connect(context)?;
     cluster.has_argo().map_err(|fault| cluster.explain("run on", &fault))?;
@@ -134,7 +133,16 @@ fn follow<'a>(
     (how, began): (&How, Instant),
 ) -> Result<Done<'a>, CommandError> {
     let Making { session, store, .. } = *making;
-    let Some(writer) = writer(&session.ui, run)? else { return Ok(Done::Goes(run.id().to_owned())) };
+    let mut said = false;
+    let writer = attach::writer(run, || {
+        if !std::mem::replace(&mut said, true) {
+            let id = run.id();
+            session.ui.note(&format!("another mlctl follows run {id} in this directory: its end is waited for"));
+        }
+        std::thread::sleep(RunView::TICK);
+        Ok(())
+    })?;
+    let Some(writer) = writer else { return Ok(Done::Goes(run.id().to_owned())) };
     // Another directory's mlctl may follow the same run.
     let lease = lease(store, &format!("{}-{}", run.id(), id::new()))?;
     let deadline = how.deadline.and_then(|deadline| began.checked_add(deadline));
@@ -221,26 +229,13 @@ fn lease(store: &Store, run: &str) -> Result<Lease, CommandError> {
     store.lease(run).map_err(|error| CommandError::missing("cannot use the store").because(&error))
 }
 
-/// Whoever keeps this machine's record of a run: us, once no other process does. `None`: another did so to the run's end.
-fn writer(ui: &Ui, run: &Run) -> Result<Option<RunWriter>, CommandError> {
-    let mut said = false;
-    loop {
-        let writer = RunWriter::resume(run)?;
-        if run.ended().is_some() {
-            return Ok(None);
-        }
-        if writer.is_some() {
-            return Ok(writer);
-        }
-        if !std::mem::replace(&mut said, true) {
-            ui.note(&format!("another mlctl follows run {} in this directory: its end is waited for", run.id()));
-        }
-        std::thread::sleep(RunView::TICK);
-    }
-}
-
 /// Everything is there: no pod and no workflow is made.
-fn nothing_to_run<'a>(making: &Making<'a>, forecast: &Forecast, meta: RunMeta) -> Result<Done<'a>, CommandError> {
+fn nothing_to_run<'a>(
+    making: &Making<'a>,
+    forecast: &Forecast,
+    remote: &Arc<Remote>,
+    meta: RunMeta,
+) -> Result<Done<'a>, CommandError> {
     let Making { session, project, files, store, plan, .. } = *making;
     let ids: Vec<String> = plan.instances().map(|ix| plan.graph.id(ix)).collect();
     let mut writer = RunWriter::create(&project.root, meta, &project.source.text, ids.iter().map(String::as_str))?;
@@ -249,7 +244,6 @@ fn nothing_to_run<'a>(making: &Making<'a>, forecast: &Forecast, meta: RunMeta) -
     let options = Options { run: writer.id().to_owned(), jobs: 1, ..Options::default() };
     let mut scheduler = Scheduler::new(plan.clone(), forecast.facts().clone(), options);
     let results = argo::results(forecast);
-    let Some(remote) = making.remote else { return Err(CommandError::failed("nothing was looked up")) };
     let mut known = Both::there(Stored { store, inputs: &files.inputs, keeps: false }, remote);
     let (mut inputs, mut commands) = (vec![Input::Begin], Vec::new());
     loop {

@@ -30,6 +30,8 @@ pub(crate) struct Families {
     children: Option<File>,
     /// A child of ours that belongs to no attempt; 0: none.
     warden: AtomicI32,
+    /// This process's own.
+    session: Option<i32>,
 }
 
 impl Families {
@@ -39,7 +41,11 @@ impl Families {
         // Fails on kernels before 3.4 only; the group is then all that is found.
         let _ = set_child_subreaper(Some(me));
         let pid = me.as_raw_nonzero();
-        Self { children: File::open(format!("/proc/{pid}/task/{pid}/children")).ok(), warden: AtomicI32::new(0) }
+        Self {
+            children: File::open(format!("/proc/{pid}/task/{pid}/children")).ok(),
+            warden: AtomicI32::new(0),
+            session: Kin::of(me).map(|kin| kin.session),
+        }
     }
 
     /// Leaves the warden out.
@@ -173,13 +179,12 @@ impl Family {
         if adopted.is_empty() {
             return adopted;
         }
-        let session = Kin::of(getpid()).map(|kin| kin.session);
         let mut living = Vec::new();
         for pid in adopted.into_iter().filter(|pid| *pid != group) {
             let Some(kin) = Kin::of(pid) else { continue };
             let ours = kin.is_in(group) || has_nonce(pid, &self.nonce);
             // Nothing that mlctl itself starts leaves its session, so the dead of other sessions are some step's.
-            if !ours && Some(kin.session) == session {
+            if !ours && Some(kin.session) == self.all.session {
                 continue;
             }
             let dead = !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None));

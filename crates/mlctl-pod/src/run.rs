@@ -82,7 +82,7 @@ fn work(options: &Options, mut signals: Signals, connection: &Arc<Connection>) -
             // Whatever it means, and before that is known: Argo's process sends TERM to all others of the container, and
             // what ends because of it has not failed.
             ending.cancel();
-            // Nor does one that is killed with its container for not having ended.
+            // Nor has what is killed with its container because it did not end.
             let _ = asked.call(Request::Will(None));
             told.send(News::Terminate(Marks::ask_soon(&asked).cancel))
         })

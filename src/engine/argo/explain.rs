@@ -1,5 +1,7 @@
 //! What Kubernetes and Argo say of pods, in words that say what to do.
 
+use mlctl_core::spec::quantity::bytes;
+
 use crate::platform::kube::{Pod, Waiting, Workflow};
 
 /// Something that pods wait for.
@@ -115,17 +117,10 @@ fn is_never_enough(message: &str) -> bool {
 
 /// A quantity as Kubernetes writes it.
 fn quantity(text: &str) -> Option<f64> {
-    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let unit = match unit {
-        "" => 1.0,
-        "m" => 1e-3,
-        _ => {
-            let base: f64 = if unit.ends_with('i') { 1024.0 } else { 1000.0 };
-            base.powi(1 + "KMGTPE".find(unit.to_ascii_uppercase().chars().next()?)? as i32)
-        }
-    };
-    Some(number.parse::<f64>().ok()? * unit)
+    match text.strip_suffix('m') {
+        Some(thousandths) => Some(thousandths.parse::<f64>().ok()? / 1000.0),
+        None => bytes(text).map(|whole| whole as f64),
+    }
 }
 
 /// What went wrong at last, without all that it went wrong in.

@@ -22,7 +22,7 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Reads a number of bytes: a decimal number and a unit.
-pub(crate) fn bytes(text: &str) -> Option<u64> {
+pub fn bytes(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let factor: u64 = match unit {
